@@ -111,6 +111,16 @@ def folder_split(photos: Path) -> FileSplit:
     return train
 
 
+def test_pooled_views_in_workers_and_in_memory(folder_split: FileSplit) -> None:
+    pooled = folder_split.with_pool(2)
+    assert pooled.fingerprint() == folder_split.fingerprint()
+    alone = list(TrainLoader(pooled, 5, seed=1, workers=0).epoch(0))
+    assert same(list(TrainLoader(pooled, 5, seed=1, workers=1).epoch(0)), alone)
+    for batch in [*alone, *TrainLoader(split().with_pool(2), 8, seed=1).epoch(0)]:
+        assert set(batch.view.tolist()) <= {0, 1}
+    assert same(list(eval_batches(pooled, 5, workers=0)), list(eval_batches(folder_split, 5, workers=0)))
+
+
 def test_workers_make_the_same_batches(folder_split: FileSplit) -> None:
     alone = TrainLoader(folder_split, 5, seed=1, workers=0)
     helped = TrainLoader(folder_split, 5, seed=1, workers=2)

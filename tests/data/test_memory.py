@@ -32,6 +32,18 @@ def test_moving_keeps_content() -> None:
     assert (len(there), there.labels.device.type) == (6, "meta")
 
 
+def test_a_pool_leaves_images_and_fingerprint_as_they_are() -> None:
+    whole = split()
+    pooled = whole.with_pool(3)
+    assert (pooled.views.count, whole.views.count) == (3, 18)
+    assert torch.equal(pooled.raw, whole.raw)
+    assert pooled.fingerprint() == whole.fingerprint()
+    index = torch.arange(6)
+    assert torch.equal(pooled.images(index, torch.full((6,), pooled.views.center)), whole.raw)
+    with pytest.raises(InputError, match="pool is 19"):
+        whole.with_pool(19)
+
+
 def test_wrong_tensors() -> None:
     views, images = CropFlip((4, 4), 1), torch.zeros(6, 3, 4, 4, dtype=torch.uint8)
     with pytest.raises(InputError, match=r"images are torch.float32 .* expected uint8"):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as V
 
 from mcld.data import CropFlip, SeedViews
+from mcld.data.views import hashed
 from mcld.errors import InputError
 
 cases = st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(0, 4), st.booleans(), st.integers(0, 2**31))
@@ -51,6 +54,56 @@ def test_the_center_is_the_image_itself(padding: int, flip: bool) -> None:
     assert torch.equal(views.apply(views.pad(images), torch.arange(4), torch.full((4,), views.center)), images)
 
 
+@pytest.mark.parametrize(("padding", "flip"), [(4, True), (4, False), (1, True), (3, False)])
+def test_a_pool_holds_some_of_the_views_of_each_image(padding: int, flip: bool) -> None:
+    whole = CropFlip((6, 7), padding, flip)
+    pool = whole.count // 2
+    views = replace(whole, pool=pool)
+    assert (views.count, views.center) == (pool, -1)
+    assert views.description == f"{whole.description}, {pool} views per image (approximation)"
+    assert set(views.sample(50 * pool, torch.Generator().manual_seed(0)).tolist()) == set(range(pool))
+    images = torch.randint(0, 256, (20, 1, 6, 7), dtype=torch.uint8)
+    padded = views.pad(images)
+    everything = [whole.apply(padded, torch.arange(20), torch.full((20,), v)) for v in range(whole.count)]
+    pooled = [views.apply(padded, torch.arange(20), torch.full((20,), v)) for v in range(pool)]
+    ids = [[[torch.equal(own[i], view[i]) for view in everything].index(True) for own in pooled] for i in range(20)]
+    assert all(len(set(own)) == pool for own in ids)  # of one image, no view twice
+    assert len({tuple(own) for own in ids}) > 10  # and other images have others
+    shuffled = torch.tensor([7, 3])
+    assert torch.equal(views.apply(padded, shuffled, torch.tensor([1, 0])), torch.stack([pooled[1][7], pooled[0][3]]))
+    assert torch.equal(views.apply(padded, torch.arange(20), torch.full((20,), -1)), images)
+
+
+def test_the_views_of_a_pool_never_change() -> None:
+    """Stored logits of them would be wrong."""
+    assert hashed(torch.tensor([0, 1, 50_000, 2**32 - 1])).tolist() == [0, 824515495, 2491260068, 539527247]
+    whole, pooled = CropFlip((8, 8), 4, True), CropFlip((8, 8), 4, True, pool=4)
+    padded = whole.pad(torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8))
+    index = torch.ones(4, dtype=torch.int64)
+    ids = torch.tensor([(824515495 + 101 * i) % 162 for i in range(4)])
+    assert torch.equal(pooled.apply(padded, index, torch.arange(4)), whole.apply(padded, index, ids))
+
+
+def test_the_hash_is_spread_evenly() -> None:
+    counts = torch.bincount(hashed(torch.arange(162_000)) % 162, minlength=162)
+    assert counts.min() > 850
+    assert counts.max() < 1150
+
+
+@pytest.mark.parametrize(
+    ("views", "words"),
+    [
+        (CropFlip((4, 4), 1, True), "pool is 19; expected at most the 18 views that each image has"),
+        (CropFlip((4, 4), 1, True), "pool is 0; expected at least 1 view per image"),
+        (CropFlip((4, 4), 0, False), "pool is 2; expected at most the 1 views"),
+        (SeedViews(24, 27, random=False), "pool is 2; expected at most the 1 views"),
+    ],
+)
+def test_a_pool_that_cannot_be(views: CropFlip | SeedViews, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        replace(views, pool=int(words.split()[2].strip(";")))
+
+
 def picture(seed: int = 0) -> Image.Image:
     pixels = np.random.default_rng(seed).integers(0, 256, (50, 60, 3), dtype=np.uint8)
     return Image.fromarray(pixels)
@@ -89,8 +142,8 @@ def test_the_plain_view_is_resize_and_central_crop() -> None:
 def test_descriptions_and_pools_of_seeds() -> None:
     views = SeedViews(224, 256, scale=0.08, policy="trivial", pool=8)
     assert views.description == (
-        "random resized crop 224 of area 0.08 to 1, horizontal flip, trivial augment, 8 seeds per image; "
-        "resize 256, center crop 224, RGB"
+        "random resized crop 224 of area 0.08 to 1, horizontal flip, trivial augment, "
+        "8 views per image (approximation); resize 256, center crop 224, RGB"
     )
     assert SeedViews(24, 27, "L", random=False).description == "resize 27, center crop 24, L"
     assert views.count == 8

@@ -36,7 +36,7 @@ class Views(Protocol):
 
     @property
     def center(self) -> int:
-        """The id of the plain view, without random augmentation."""
+        """The id of the plain view, without random augmentation; −1 where it is none of the drawn ones."""
         ...
 
     @property
@@ -79,6 +79,14 @@ class Split(Protocol):
 
     def to(self, device: torch.device | str) -> Self:
         """The same split with its images on the device, where they are held in memory; else itself."""
+        ...
+
+    def with_pool(self, pool: int) -> Self:
+        """The same split with only so many views of each image, ids 0 to pool − 1.
+
+        Raises:
+            InputError: when there are not so many.
+        """
         ...
 
 

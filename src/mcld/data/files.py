@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -61,6 +61,14 @@ class FileSplit:
     def to(self, device: torch.device | str) -> "FileSplit":  # noqa: ARG002
         """Itself: files stay where they are."""
         return self
+
+    def with_pool(self, pool: int) -> "FileSplit":
+        """The same images, each with ``pool`` views only.
+
+        Raises:
+            InputError: when there are not so many.
+        """
+        return replace(self, views=replace(self.views, pool=pool))
 
 
 def file_stats(split: FileSplit, limit: int = 2000) -> tuple[tuple[float, ...], tuple[float, ...]]:

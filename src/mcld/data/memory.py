@@ -1,6 +1,8 @@
 """Splits held in memory as one uint8 tensor."""
 
+import copy
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -73,10 +75,19 @@ class TensorSplit:
         target = torch.empty(0, device=device).device  # "cuda" becomes "cuda:0"
         if target == self.device:
             return self
-        moved = TensorSplit.__new__(TensorSplit)
-        moved.views, moved._fingerprint = self.views, self._fingerprint
+        moved = copy.copy(self)
         moved.labels, moved._padded = self.labels.to(target), self._padded.to(target)
         return moved
+
+    def with_pool(self, pool: int) -> "TensorSplit":
+        """The same images, each with ``pool`` views only.
+
+        Raises:
+            InputError: when there are not so many.
+        """
+        pooled = copy.copy(self)
+        pooled.views = replace(self.views, pool=pool)
+        return pooled
 
 
 def channel_stats(images: Tensor, limit: int = 10_000) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,32 +26,56 @@ class CropFlip:
     View id = (dy · (2·padding + 1) + dx) · F + flipped, with the crop's corner (dy, dx) in the padded image from 0 to
     2·padding, and F = 2 with ``flip``, else 1. So padding 4 with flip has 162 views. Padding 0 without flip has one.
 
+    With a ``pool`` of V each image has only V of these views, ids 0 to V − 1: view (start + id · stride) mod 162, where
+    start is a hash of the image's index, and the stride spreads consecutive ids evenly over all views. Id −1 is then
+    the image as it is.
+
     Attributes:
         size: (height, width) of the image and of the view.
         padding: pixels of zeros on each side.
         flip: whether half of the views are mirrored left to right.
+        pool: show only so many different views of each image: an approximation.
+
+    Raises:
+        InputError: for a pool without a view, or with more than there are.
     """
 
     size: tuple[int, int]
     padding: int = 4
     flip: bool = True
+    pool: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_pool(self.pool, self._all)
 
     @property
     def count(self) -> int:
-        """The number of distinct views."""
+        """The number of distinct views of each image."""
+        return self.pool or self._all
+
+    @property
+    def _all(self) -> int:
         return (2 * self.padding + 1) ** 2 * (2 if self.flip else 1)
 
     @property
     def center(self) -> int:
         """The id of the image as it is."""
-        return self.encode(self.padding, self.padding, False)
+        return self.encode(self.padding, self.padding, False) if self.pool is None else -1
 
     @property
     def description(self) -> str:
         """Exact words that identify the augmentation."""
         height, width = self.size
         crop = f"crop {height}" if height == width else f"crop {height}x{width}"
-        return f"{crop}, padding {self.padding}" + (", horizontal flip" if self.flip else "")
+        return f"{crop}, padding {self.padding}" + (", horizontal flip" if self.flip else "") + _pool_words(self.pool)
+
+    @property
+    def _stride(self) -> int:
+        """The golden section of all views, or the next number without a factor in common: all views are reached."""
+        stride = round(0.618034 * self._all)
+        while math.gcd(stride, self._all) > 1:
+            stride += 1
+        return stride
 
     def encode(self, dy: int, dx: int, flipped: bool) -> int:
         """The id of one view."""
@@ -72,14 +97,17 @@ class CropFlip:
         Args:
             padded: (N, channels, H + 2·padding, W + 2·padding), from ``pad``.
             index: (B,) int64 on the device of ``padded``.
-            view: (B,) int64 on the device of ``padded``, from 0 to count − 1.
+            view: (B,) int64 on the device of ``padded``, from 0 to count − 1, or the center.
 
         Returns:
             (B, channels, H, W), contiguous.
         """
         images = padded.index_select(0, index)
-        if self.count == 1:
+        if self._all == 1:
             return images
+        if self.pool is not None:
+            chosen = (hashed(index) % self._all + view * self._stride) % self._all
+            view = torch.where(view < 0, self.encode(self.padding, self.padding, False), chosen)
         (height, width), span = self.size, 2 * self.padding + 1
         corner = torch.div(view, 2, rounding_mode="floor") if self.flip else view
         row = torch.div(corner, span, rounding_mode="floor")[:, None] + torch.arange(height, device=view.device)
@@ -109,7 +137,7 @@ class SeedViews:
         scale: the smallest share of the image's area that a crop keeps, above 0 to 1.
         policy: a further augmentation: ``none``, ``trivial`` (Müller & Hutter, ICCV 2021) or ``rand`` (Cubuk et al.,
             NeurIPS 2020).
-        pool: draw the seeds from 0 to pool − 1 only, so that views are finite: an approximation.
+        pool: show only so many different views of each image, seeds 0 to pool − 1: an approximation.
 
     Raises:
         InputError: for a scale, policy or pool out of range.
@@ -128,8 +156,7 @@ class SeedViews:
             raise InputError(f"scale is {self.scale}; expected above 0 and at most 1")
         if self.policy not in POLICIES:
             raise InputError(f"policy is {self.policy!r}; expected one of {', '.join(POLICIES)}")
-        if self.pool is not None and self.pool < 1:
-            raise InputError(f"pool is {self.pool}; expected at least 1 view per image")
+        _check_pool(self.pool, None if self.random else 1)
 
     @property
     def count(self) -> int | None:
@@ -148,8 +175,8 @@ class SeedViews:
         if not self.random:
             return plain
         policy = "" if self.policy == "none" else f", {self.policy} augment"
-        pool = "" if self.pool is None else f", {self.pool} seeds per image"
-        return f"random resized crop {self.size} of area {self.scale:g} to 1, horizontal flip{policy}{pool}; {plain}"
+        random = f"random resized crop {self.size} of area {self.scale:g} to 1, horizontal flip{policy}"
+        return f"{random}{_pool_words(self.pool)}; {plain}"
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """Draw n view ids, (n,) int64."""
@@ -172,6 +199,27 @@ class SeedViews:
             return _tensor(V, augmented(image))
         finally:
             generator.set_state(before)
+
+
+def hashed(x: Tensor) -> Tensor:
+    """A fixed pseudo-random number from 0 to 2³² − 1 for each number of that range, int64 of any shape.
+
+    T. Mueller's integer hash: its products fit into 64 bits, so it is equal on every device.
+    """
+    for _ in range(2):
+        x = (x ^ (x >> 16)) * 0x45D9F3B & 0xFFFFFFFF
+    return x ^ (x >> 16)
+
+
+def _check_pool(pool: int | None, views: int | None) -> None:
+    if pool is not None and pool < 1:
+        raise InputError(f"pool is {pool}; expected at least 1 view per image")
+    if pool is not None and views is not None and pool > views:
+        raise InputError(f"pool is {pool}; expected at most the {views} views that each image has")
+
+
+def _pool_words(pool: int | None) -> str:
+    return "" if pool is None else f", {pool} views per image (approximation)"
 
 
 def _tensor(functional: Any, image: "Image") -> Tensor:
