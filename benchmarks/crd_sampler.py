@@ -10,11 +10,7 @@ with the smallest and the largest, and the ratios; writes them to --results as a
 """
 
 import argparse
-import datetime
-import json
 import math
-import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,10 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mcld.files import atomic_write_text
+from _harness import RESULTS, in_turn, ratios, spread, write_results
 from mcld.methods import Outputs, Shapes, create_method
 from mcld.methods.crd import CRD, contrast, draw_negatives
-from mcld.runs.environment import describe_environment
 
 
 def draw_one_by_one(index: Tensor, images: int, count: int, rng: np.random.RandomState) -> Tensor:
@@ -68,17 +63,6 @@ class Naive:
         return method.weight * torch.stack(losses).sum()
 
 
-def timed(action: Callable[[], object], device: torch.device) -> float:
-    """Seconds of one call, with the device's work."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    action()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=50_000)
@@ -87,7 +71,7 @@ def main() -> None:
     parser.add_argument("--features", type=int, default=256, help="of both networks")
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--results", type=Path, default=None, metavar="DIR")
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR")
     given = parser.parse_args()
     device = torch.device(given.device)
     torch.manual_seed(0)
@@ -112,33 +96,23 @@ def main() -> None:
         terms = ours(Outputs(logits, s), Outputs(logits, t), labels, 1.0, index)
         torch.autograd.backward(torch.stack(list(terms.values())).sum())
 
-    actions: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
-        "draw alone": (
-            lambda: draw_negatives(index, given.images, given.negatives, generator),
-            lambda: draw_one_by_one(index, given.images, given.negatives, rng),
-        ),
-        "whole step": (step, lambda: torch.autograd.backward(theirs(s, t, index))),
+    actions: dict[str, dict[str, Callable[[], object]]] = {
+        "draw alone": {
+            "at once": lambda: draw_negatives(index, given.images, given.negatives, generator),
+            "one by one": lambda: draw_one_by_one(index, given.images, given.negatives, rng),
+        },
+        "whole step": {"at once": step, "one by one": lambda: torch.autograd.backward(theirs(s, t, index))},
     }
     result: dict[str, object] = {"settings": {k: str(v) for k, v in vars(given).items() if k != "results"}}
     print(f"{given.batch} images of {given.images:,}, {given.negatives:,} negatives each, {device}")
     for name, sides in actions.items():
-        seconds: list[list[float]] = [[], []]
-        for repeat in range(given.repeats + 1):
-            for times, action in zip(seconds, sides, strict=True):
-                measured = timed(action, device)
-                if repeat:  # the first warms up
-                    times.append(measured)
-        ratios = [naive / batched for batched, naive in zip(*seconds, strict=True)]
-        for what, times in zip(("at once", "one by one"), seconds, strict=True):
-            low, high = min(times) * 1e3, max(times) * 1e3
-            print(f"{name:>10}, {what:<10}  {statistics.median(times) * 1e3:9.2f} ms  ({low:.2f} to {high:.2f})")
-        print(f"{name:>10}, ratio       {statistics.median(ratios):9.2f} ×   ({min(ratios):.2f} to {max(ratios):.2f})")
-        result[name] = {"at once": seconds[0], "one by one": seconds[1], "ratios": ratios}
-    if given.results is not None:
-        given.results.mkdir(parents=True, exist_ok=True)
-        file = given.results / f"{datetime.date.today()}-crd_sampler-{device.type}.json"
-        atomic_write_text(file, json.dumps({**result, "environment": describe_environment()}, indent=2) + "\n")
-        print(file)
+        seconds = in_turn(sides, given.repeats, device)
+        ratio = ratios(seconds["one by one"], seconds["at once"])
+        for side, times in seconds.items():
+            print(f"{name:>10}, {side:<10}  {spread(times, 'ms', 1e3)}")
+        print(f"{name:>10}, ratio       {spread(ratio, '×')}")
+        result[name] = {**seconds, "ratios": ratio}
+    write_results(f"crd-sampler-{device.type}", result, given.results)
 
 
 if __name__ == "__main__":
