@@ -90,6 +90,17 @@ def test_two_views_of_each_image() -> None:
             assert torch.equal(batch.image[:, v], split().images(batch.index, batch.view[:, v]))
 
 
+def test_a_second_view_of_another_kind() -> None:
+    both, plain = split().with_second("trivial"), split()
+    batches = list(TrainLoader(both, 8, seed=1, views=2).epoch(0))
+    assert same(list(TrainLoader(both, 8, seed=1, views=2).epoch(0, 3)), batches[3:])
+    for batch in batches:
+        assert (batch.view % 2).tolist() == [[0, 1]] * len(batch.label)
+        assert torch.equal(batch.image[:, 0], plain.images(batch.index, batch.view[:, 0] // 2))
+        for v in range(2):
+            assert torch.equal(batch.image[:, v], both.images(batch.index, batch.view[:, v]))
+
+
 @pytest.mark.parametrize("world", [1, 2, 3])
 @pytest.mark.parametrize("n", [2, 50])
 def test_evaluation_sees_every_image_once_plainly_and_in_order(n: int, world: int) -> None:
@@ -119,6 +130,21 @@ def test_pooled_views_in_workers_and_in_memory(folder_split: FileSplit) -> None:
     for batch in [*alone, *TrainLoader(split().with_pool(2), 8, seed=1).epoch(0)]:
         assert set(batch.view.tolist()) <= {0, 1}
     assert same(list(eval_batches(pooled, 5, workers=0)), list(eval_batches(folder_split, 5, workers=0)))
+
+
+def test_a_second_view_of_files(folder_split: FileSplit) -> None:
+    both = folder_split.with_second("rand")
+    assert both.fingerprint() == folder_split.fingerprint()
+    weak = folder_split.views.description
+    strong = weak.replace("horizontal flip", "horizontal flip, rand augment")
+    assert both.views.description == f"{weak}; second view: {strong}"
+    alone = list(TrainLoader(both, 5, seed=1, workers=0, views=2).epoch(0))
+    assert same(list(TrainLoader(both, 5, seed=1, workers=1, views=2).epoch(0)), alone)
+    for batch in alone:
+        assert (batch.view % 2).tolist() == [[0, 1]] * len(batch.label)
+        assert torch.equal(batch.image[:, 0], folder_split.images(batch.index, batch.view[:, 0] // 2))
+    pooled = TrainLoader(both.with_pool(2), 5, seed=1, workers=0, views=2)
+    assert {int(view) for batch in pooled.epoch(0) for view in batch.view.flatten()} == {0, 1, 2, 3}
 
 
 def test_workers_make_the_same_batches(folder_split: FileSplit) -> None:

@@ -44,6 +44,28 @@ def test_a_pool_leaves_images_and_fingerprint_as_they_are() -> None:
         whole.with_pool(19)
 
 
+def test_two_kinds_of_views_share_the_images() -> None:
+    whole = split()
+    both = whole.with_second("rand")
+    assert both.views.description == "crop 4, padding 1, horizontal flip; second view: " + (
+        "crop 4, padding 1, horizontal flip, rand augment"
+    )
+    assert (both.views.count, both.views.center, both.with_pool(3).views.count) == (None, -1, 6)
+    assert both.fingerprint() == whole.fingerprint()
+    strong = CropFlip((4, 4), 1, policy="rand")
+    index, ids = torch.tensor([3, 0, 5, 5]), torch.tensor([7, 17, 0, 9])
+    assert torch.equal(both.images(index, 2 * ids), whole.images(index, ids))
+    assert torch.equal(both.images(index, 2 * ids + 1), TensorSplit(whole.raw, whole.labels, strong).images(index, ids))
+    mixed = both.images(index, 2 * ids + torch.tensor([0, 1, 1, 0]))
+    assert torch.equal(mixed[::3], whole.images(index, ids)[::3])
+    assert torch.equal(both.images(index, torch.full((4,), -1)), whole.raw[index])
+    generator = torch.Generator().manual_seed(0)
+    assert set(both.views.sample(999, generator).tolist()) == set(range(0, 36, 2))
+    assert all(view % 2 for view in both.views.sample(99, generator, 1).tolist())
+    with pytest.raises(InputError, match="policy is 'strong'; expected one of none, trivial, rand"):
+        whole.with_second("strong")
+
+
 def test_wrong_tensors() -> None:
     views, images = CropFlip((4, 4), 1), torch.zeros(6, 3, 4, 4, dtype=torch.uint8)
     with pytest.raises(InputError, match=r"images are torch.float32 .* expected uint8"):

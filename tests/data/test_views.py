@@ -9,7 +9,7 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as V
 
 from mcld.data import CropFlip, SeedViews
-from mcld.data.views import hashed
+from mcld.data.policies import hashed
 from mcld.errors import InputError
 
 cases = st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(0, 4), st.booleans(), st.integers(0, 2**31))
@@ -23,6 +23,7 @@ def test_whole_batch_equals_slicing_and_torchvision(case: tuple[int, int, int, b
     generator = torch.Generator().manual_seed(seed)
     images = torch.randint(0, 256, (5, 3, height, width), generator=generator, dtype=torch.uint8)
     index, view = torch.randint(5, (17,), generator=generator), views.sample(17, generator)
+    assert views.count == (2 * padding + 1) ** 2 * (2 if flip else 1)
     assert 0 <= view.min() <= view.max() < views.count
     padded = views.pad(images)
     result = views.apply(padded, index, view)
@@ -57,6 +58,7 @@ def test_the_center_is_the_image_itself(padding: int, flip: bool) -> None:
 @pytest.mark.parametrize(("padding", "flip"), [(4, True), (4, False), (1, True), (3, False)])
 def test_a_pool_holds_some_of_the_views_of_each_image(padding: int, flip: bool) -> None:
     whole = CropFlip((6, 7), padding, flip)
+    assert whole.count is not None
     pool = whole.count // 2
     views = replace(whole, pool=pool)
     assert (views.count, views.center) == (pool, -1)
@@ -102,6 +104,27 @@ def test_the_hash_is_spread_evenly() -> None:
 def test_a_pool_that_cannot_be(views: CropFlip | SeedViews, words: str) -> None:
     with pytest.raises(InputError, match=words):
         replace(views, pool=int(words.split()[2].strip(";")))
+
+
+@pytest.mark.parametrize("policy", ["trivial", "rand"])
+@pytest.mark.parametrize("pool", [None, 5])
+def test_a_view_with_a_policy_depends_on_index_and_id_alone(policy: str, pool: int | None) -> None:
+    views = CropFlip((12, 9), 2, policy=policy, pool=pool)
+    words = "" if pool is None else ", 5 views per image (approximation)"
+    assert views.description == f"crop 12x9, padding 2, horizontal flip, {policy} augment{words}"
+    assert (views.count, views.center) == (pool, -1)
+    images = torch.randint(0, 256, (30, 3, 12, 9), dtype=torch.uint8)
+    padded, index = views.pad(images), torch.arange(30)
+    ids = views.sample(30, torch.Generator().manual_seed(0))
+    before = torch.get_rng_state()
+    shown = views.apply(padded, index, ids)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert shown.dtype is torch.uint8
+    assert torch.equal(views.apply(padded, index, torch.full((30,), -1)), images)
+    for row in (3, 17):  # alone as in company
+        assert torch.equal(views.apply(padded, index[[row]], ids[[row]])[0], shown[row])
+    changed = views.apply(padded, index, ids + 1)
+    assert sum(torch.equal(a, b) for a, b in zip(shown, changed, strict=True)) < 3
 
 
 def picture(seed: int = 0) -> Image.Image:

@@ -16,6 +16,8 @@ class DataOptions:
         name: one of ``mcld data``.
         batch_size: images in one step, all devices together.
         augment: False shows every training image plainly, without random crops and flips.
+        policy: a further augmentation of training images: ``none``, ``trivial`` (TrivialAugment) or ``rand``
+            (RandAugment).
         workers: processes that read and decode image files; by default as many as the machine has cores for, at most 8.
             Sets that fit in memory need none.
     """
@@ -23,6 +25,7 @@ class DataOptions:
     name: str = MISSING
     batch_size: int = 64
     augment: bool = True
+    policy: str = "none"
     workers: int | None = None
 
 
@@ -104,8 +107,6 @@ class Folder(DataOptions):
             at most 224.
         scale: the smallest share of an image's area that a random crop keeps. ImageNet recipes use 0.08; 0.35 is
             milder, for sets of thousands of images.
-        policy: a further augmentation of training images: ``none``, ``trivial`` (TrivialAugment) or ``rand``
-            (RandAugment).
     """
 
     name: str = "folder"
@@ -113,7 +114,6 @@ class Folder(DataOptions):
     val: str | None = None
     image_size: int | None = None
     scale: float = 0.35
-    policy: str = "none"
 
 
 @dataclass
@@ -124,8 +124,6 @@ class ImageNet(DataOptions):
         path: the folder that holds ``train`` and ``val``.
         image_size: pixels.
         scale: the smallest share of an image's area that a random crop keeps.
-        policy: a further augmentation of training images: ``none``, ``trivial`` (TrivialAugment) or ``rand``
-            (RandAugment).
         check: decode every image once before training, which takes minutes to hours; the result is remembered.
     """
 
@@ -133,7 +131,6 @@ class ImageNet(DataOptions):
     path: str = MISSING
     image_size: int = 224
     scale: float = 0.08
-    policy: str = "none"
     check: bool = False
 
 

@@ -12,6 +12,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from mcld.checks import check_names
 from mcld.configs import data as options
 from mcld.data._types import DataSet
+from mcld.data.policies import POLICIES
 from mcld.errors import InputError
 
 
@@ -100,4 +101,13 @@ def _options(entry: DataEntry, given: dict[str, Any]) -> options.DataOptions:
         value = getattr(result, key, None)
         if value is not None and value < least:
             raise InputError(f"data set {entry.name!r}: option {key!r} is {value}; expected at least {least}")
+    if result.policy not in POLICIES:
+        raise InputError(
+            f"data set {entry.name!r}: option 'policy' is {result.policy!r}; expected one of {', '.join(POLICIES)}"
+        )
+    if result.policy != "none" and not result.augment:
+        raise InputError(
+            f"data set {entry.name!r}: option 'policy' is {result.policy!r} and 'augment' is false; expected policy "
+            "'none' for images without augmentation"
+        )
     return result

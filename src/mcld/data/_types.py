@@ -44,8 +44,8 @@ class Views(Protocol):
         """Exact words that identify the augmentation, such as ``"crop 32, padding 4, horizontal flip"``."""
         ...
 
-    def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """Draw n view ids, (n,) int64."""
+    def sample(self, n: int, generator: torch.Generator, position: int = 0) -> Tensor:
+        """Draw n view ids, (n,) int64, for the first view of an image in a step (position 0) or a later one."""
         ...
 
 
@@ -86,6 +86,16 @@ class Split(Protocol):
 
         Raises:
             InputError: when there are not so many.
+        """
+        ...
+
+    def with_second(self, policy: str) -> Self:
+        """The same split with a further augmentation (``trivial`` or ``rand``) of the second view in a step.
+
+        Even view ids are then first views, odd ones second views.
+
+        Raises:
+            InputError: for an unknown policy.
         """
         ...
 

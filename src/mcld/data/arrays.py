@@ -67,7 +67,7 @@ def load(options: Arrays) -> DataSet:
         _tensors(val),
         padding=max(1, height // 8) if options.padding is None else options.padding,
         flip=colour if options.flip is None else options.flip,
-        augment=options.augment,
+        options=options,
     )
 
 

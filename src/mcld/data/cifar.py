@@ -63,7 +63,7 @@ def load(options: Cifar10 | Cifar100) -> DataSet:
         _images(folder / ("test" if hundred else "test_batch"), key, len(names)),
         padding=4,
         flip=True,
-        augment=options.augment,
+        options=options,
         stats=_STATS100 if hundred else _STATS10,
     )
 

@@ -22,4 +22,4 @@ def load(options: Digits) -> DataSet:
     train, val = train_test_split(np.arange(len(labels)), test_size=450, random_state=0, stratify=labels)
     parts = [(torch.from_numpy(images[rows]), torch.from_numpy(labels[rows])) for rows in (train, val)]
     names = [str(digit) for digit in range(10)]
-    return tensor_data("digits", names, parts[0], parts[1], padding=1, flip=False, augment=options.augment)
+    return tensor_data("digits", names, parts[0], parts[1], padding=1, flip=False, options=options)

@@ -11,7 +11,7 @@ from torch import Tensor
 from mcld.data.cache import remembered
 from mcld.data.images import read_image
 from mcld.data.memory import channel_stats
-from mcld.data.views import SeedViews
+from mcld.data.views import SeedViews, TwoKinds, second_kind
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class FileSplit:
     root: str
     files: tuple[str, ...]
     labels: Tensor
-    views: SeedViews
+    views: SeedViews | TwoKinds[SeedViews]
     content: str
 
     @property
@@ -46,15 +46,18 @@ class FileSplit:
         Raises:
             InputError: naming the file, when one is gone or damaged.
         """
-        pairs = zip(index.tolist(), view.tolist(), strict=True)
-        return torch.stack([self.views.render(self._read(i), i, v) for i, v in pairs])
+        return torch.stack([self._view(i, v) for i, v in zip(index.tolist(), view.tolist(), strict=True)])
 
-    def _read(self, index: int) -> Any:
-        return read_image(os.path.join(self.root, self.files[index]), self.views.mode)  # noqa: PTH118
+    def _view(self, index: int, view: int) -> Tensor:
+        views = self.views
+        if isinstance(views, TwoKinds):
+            views, view = views.part(view)
+        return views.render(read_image(os.path.join(self.root, self.files[index]), views.mode), index, view)  # noqa: PTH118
 
     def fingerprint(self) -> str:
         """A hex digest of the files' content, their labels, and grey or colour."""
-        digest = hashlib.sha256(f"{self.content}/{len(self)}/{self.views.mode}".encode())
+        mode = self.views.first.mode if isinstance(self.views, TwoKinds) else self.views.mode
+        digest = hashlib.sha256(f"{self.content}/{len(self)}/{mode}".encode())
         digest.update(self.labels.numpy().data)
         return digest.hexdigest()
 
@@ -68,7 +71,15 @@ class FileSplit:
         Raises:
             InputError: when there are not so many.
         """
-        return replace(self, views=replace(self.views, pool=pool))
+        return replace(self, views=self.views.with_pool(pool))
+
+    def with_second(self, policy: str) -> "FileSplit":
+        """The same images, the second of two views of each augmented by a policy of its own.
+
+        Raises:
+            InputError: for an unknown policy.
+        """
+        return replace(self, views=second_kind(self.views, policy))
 
 
 def file_stats(split: FileSplit, limit: int = 2000) -> tuple[tuple[float, ...], tuple[float, ...]]:

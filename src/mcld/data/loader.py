@@ -74,7 +74,8 @@ class TrainLoader:
         words = hashlib.sha256(f"{self._seed}/{epoch}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(words[:8], "little") >> 1)
         order = torch.randperm(len(self._split), generator=generator)
-        return order, self._split.views.sample(len(order) * self._views, generator).view(-1, self._views)
+        views = self._split.views
+        return order, torch.stack([views.sample(len(order), generator, v) for v in range(self._views)], dim=1)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from step ``start`` on: this process's part of each.

@@ -2,14 +2,14 @@
 
 import copy
 import hashlib
-from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mcld.configs.data import DataOptions
 from mcld.data._types import DataInfo, DataSet
-from mcld.data.views import CropFlip
+from mcld.data.views import CropFlip, TwoKinds, second_kind
 from mcld.errors import InputError
 
 
@@ -36,8 +36,9 @@ class TensorSplit:
             )
         if tuple(images.shape[2:]) != views.size:
             raise InputError(f"images are {tuple(images.shape[2:])} pixels and the views are for {views.size}")
-        self.views = views
+        self.views: CropFlip | TwoKinds[CropFlip] = views
         self.labels = labels
+        self._padding = views.padding
         self._padded = views.pad(images).contiguous()
         self._fingerprint: str | None = None
 
@@ -52,13 +53,19 @@ class TensorSplit:
     @property
     def raw(self) -> Tensor:
         """The images as they are, (N, channels, H, W) uint8."""
-        p, (height, width) = self.views.padding, self.views.size
-        return self._padded[:, :, p : p + height, p : p + width]
+        p = self._padding
+        return self._padded[:, :, p : self._padded.shape[2] - p, p : self._padded.shape[3] - p]
 
     def images(self, index: Tensor, view: Tensor) -> Tensor:
         """The views (B, channels, H, W) uint8 of the images at ``index`` (B,), on the split's device."""
-        device = self.device
-        return self.views.apply(self._padded, index.to(device, non_blocking=True), view.to(device, non_blocking=True))
+        device, views = self.device, self.views
+        index, view = index.to(device, non_blocking=True), view.to(device, non_blocking=True)
+        if isinstance(views, CropFlip):
+            return views.apply(self._padded, index, view)
+        later, view = view % 2 == 1, view >> 1
+        first = views.first.apply(self._padded, index, view.masked_fill(later, views.first.center))
+        second = views.second.apply(self._padded, index, view.masked_fill(~later, views.second.center))
+        return torch.where(later[:, None, None, None], second, first)
 
     def fingerprint(self) -> str:
         """A hex digest of the images and labels."""
@@ -85,9 +92,20 @@ class TensorSplit:
         Raises:
             InputError: when there are not so many.
         """
-        pooled = copy.copy(self)
-        pooled.views = replace(self.views, pool=pool)
-        return pooled
+        return self._with_views(self.views.with_pool(pool))
+
+    def with_second(self, policy: str) -> "TensorSplit":
+        """The same images, the second of two views of each augmented by a policy of its own.
+
+        Raises:
+            InputError: for an unknown policy.
+        """
+        return self._with_views(second_kind(self.views, policy))
+
+    def _with_views(self, views: CropFlip | TwoKinds[CropFlip]) -> "TensorSplit":
+        other = copy.copy(self)
+        other.views = views
+        return other
 
 
 def channel_stats(images: Tensor, limit: int = 10_000) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -116,13 +134,13 @@ def tensor_data(
     *,
     padding: int,
     flip: bool,
-    augment: bool,
+    options: DataOptions,
     stats: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
     notes: tuple[str, ...] = (),
 ) -> DataSet:
     """A data set of two in-memory splits, each (images (N, channels, H, W) uint8, labels (N,) int64).
 
-    Statistics are those of the training images unless given.
+    ``options`` say how training images are augmented. Statistics are those of the training images unless given.
     """
     images = train[0]
     size = (images.shape[2], images.shape[3])
@@ -130,7 +148,7 @@ def tensor_data(
     mean, std = stats or channel_stats(images)
     return DataSet(
         info=DataInfo(name, tuple(classes), images.shape[1], size, mean, std),
-        train=TensorSplit(*train, CropFlip(size, padding, flip) if augment else plain),
+        train=TensorSplit(*train, CropFlip(size, padding, flip, options.policy) if options.augment else plain),
         val=TensorSplit(*val, plain),
         notes=notes,
     )

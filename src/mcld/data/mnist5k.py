@@ -32,4 +32,4 @@ def load(options: Mnist5k) -> DataSet:
         train = np.sort(np.concatenate(first))
     parts = [(torch.from_numpy(images[rows]), torch.from_numpy(labels[rows])) for rows in (train, val)]
     names = [str(digit) for digit in range(10)]
-    return tensor_data("mnist5k", names, parts[0], parts[1], padding=2, flip=False, augment=options.augment)
+    return tensor_data("mnist5k", names, parts[0], parts[1], padding=2, flip=False, options=options)

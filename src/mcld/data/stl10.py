@@ -53,7 +53,7 @@ def load(options: Stl10) -> DataSet:
         (_resized(val, size), torch.from_numpy(val_labels)),
         padding=max(1, size // 8),
         flip=True,
-        augment=options.augment,
+        options=options,
     )
 
 

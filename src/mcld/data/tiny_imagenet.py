@@ -67,7 +67,7 @@ def load(options: TinyImageNet) -> DataSet:
         parts[1],
         padding=max(1, parts[0][0].shape[2] // 8),
         flip=True,
-        augment=options.augment,
+        options=options,
         notes=notes,
     )
 

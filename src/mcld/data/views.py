@@ -3,19 +3,18 @@
 import functools
 import hashlib
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mcld.data.policies import POLICIES, apply_policy, draws, hashed
 from mcld.errors import InputError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-POLICIES = ("none", "trivial", "rand")
 
 
 @dataclass(frozen=True)
@@ -27,53 +26,64 @@ class CropFlip:
     2·padding, and F = 2 with ``flip``, else 1. So padding 4 with flip has 162 views. Padding 0 without flip has one.
 
     With a ``pool`` of V each image has only V of these views, ids 0 to V − 1: view (start + id · stride) mod 162, where
-    start is a hash of the image's index, and the stride spreads consecutive ids evenly over all views. Id −1 is then
-    the image as it is.
+    start is a hash of the image's index, and the stride spreads consecutive ids evenly over all views.
+
+    With a ``policy`` the view id is a seed: crop, flip and policy are drawn from (index, view id) alone.
+
+    In both cases id −1 is the image as it is.
 
     Attributes:
         size: (height, width) of the image and of the view.
         padding: pixels of zeros on each side.
         flip: whether half of the views are mirrored left to right.
+        policy: a further augmentation: ``none``, ``trivial`` or ``rand`` (:mod:`mcld.data.policies`).
         pool: show only so many different views of each image: an approximation.
 
     Raises:
-        InputError: for a pool without a view, or with more than there are.
+        InputError: for an unknown policy, or a pool without a view or with more than there are.
     """
 
     size: tuple[int, int]
     padding: int = 4
     flip: bool = True
+    policy: str = "none"
     pool: int | None = None
 
     def __post_init__(self) -> None:
-        _check_pool(self.pool, self._all)
+        _check_policy(self.policy)
+        _check_pool(self.pool, self._crops if self.policy == "none" else None)
 
     @property
-    def count(self) -> int:
-        """The number of distinct views of each image."""
-        return self.pool or self._all
+    def count(self) -> int | None:
+        """The number of distinct views of each image, or None when every seed is one."""
+        return self.pool or (self._crops if self.policy == "none" else None)
 
     @property
-    def _all(self) -> int:
+    def _crops(self) -> int:
         return (2 * self.padding + 1) ** 2 * (2 if self.flip else 1)
 
     @property
     def center(self) -> int:
         """The id of the image as it is."""
-        return self.encode(self.padding, self.padding, False) if self.pool is None else -1
+        return self._whole if self.policy == "none" and self.pool is None else -1
+
+    @property
+    def _whole(self) -> int:
+        return self.encode(self.padding, self.padding, False)
 
     @property
     def description(self) -> str:
         """Exact words that identify the augmentation."""
         height, width = self.size
         crop = f"crop {height}" if height == width else f"crop {height}x{width}"
-        return f"{crop}, padding {self.padding}" + (", horizontal flip" if self.flip else "") + _pool_words(self.pool)
+        flip = ", horizontal flip" if self.flip else ""
+        return f"{crop}, padding {self.padding}{flip}{_words(self.policy, self.pool)}"
 
     @property
     def _stride(self) -> int:
         """The golden section of all views, or the next number without a factor in common: all views are reached."""
-        stride = round(0.618034 * self._all)
-        while math.gcd(stride, self._all) > 1:
+        stride = round(0.618034 * self._crops)
+        while math.gcd(stride, self._crops) > 1:
             stride += 1
         return stride
 
@@ -82,9 +92,13 @@ class CropFlip:
         corner = dy * (2 * self.padding + 1) + dx
         return corner * 2 + int(flipped) if self.flip else corner
 
-    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+    def sample(self, n: int, generator: torch.Generator, position: int = 0) -> Tensor:  # noqa: ARG002
         """Draw n view ids, all equally likely, (n,) int64."""
-        return torch.randint(self.count, (n,), generator=generator)
+        return torch.randint(self.count or 2**62, (n,), generator=generator)
+
+    def with_pool(self, pool: int) -> "CropFlip":
+        """The same views, only ``pool`` of each image."""
+        return replace(self, pool=pool)
 
     def pad(self, images: Tensor) -> Tensor:
         """Surround images (..., H, W) with the zeros that ``apply`` expects."""
@@ -102,12 +116,20 @@ class CropFlip:
         Returns:
             (B, channels, H, W), contiguous.
         """
+        plain, n = view < 0, self._crops
+        if self.policy == "none":
+            if self.pool is not None:
+                view = torch.where(plain, self._whole, (hashed(index) % n + view * self._stride) % n)
+            return self._cut(padded, index, view)
+        numbers = draws(index, view, 7)
+        images = self._cut(padded, index, torch.where(plain, self._whole, numbers[0] % n))
+        return apply_policy(self.policy, images, numbers[1:], plain)
+
+    def _cut(self, padded: Tensor, index: Tensor, view: Tensor) -> Tensor:
+        """The crops (B, channels, H, W) with ids ``view`` among all there are."""
         images = padded.index_select(0, index)
-        if self._all == 1:
+        if self._crops == 1:
             return images
-        if self.pool is not None:
-            chosen = (hashed(index) % self._all + view * self._stride) % self._all
-            view = torch.where(view < 0, self.encode(self.padding, self.padding, False), chosen)
         (height, width), span = self.size, 2 * self.padding + 1
         corner = torch.div(view, 2, rounding_mode="floor") if self.flip else view
         row = torch.div(corner, span, rounding_mode="floor")[:, None] + torch.arange(height, device=view.device)
@@ -154,8 +176,7 @@ class SeedViews:
     def __post_init__(self) -> None:
         if not 0 < self.scale <= 1:
             raise InputError(f"scale is {self.scale}; expected above 0 and at most 1")
-        if self.policy not in POLICIES:
-            raise InputError(f"policy is {self.policy!r}; expected one of {', '.join(POLICIES)}")
+        _check_policy(self.policy)
         _check_pool(self.pool, None if self.random else 1)
 
     @property
@@ -174,13 +195,16 @@ class SeedViews:
         plain = f"resize {self.resize}, center crop {self.size}, {self.mode}"
         if not self.random:
             return plain
-        policy = "" if self.policy == "none" else f", {self.policy} augment"
-        random = f"random resized crop {self.size} of area {self.scale:g} to 1, horizontal flip{policy}"
-        return f"{random}{_pool_words(self.pool)}; {plain}"
+        random = f"random resized crop {self.size} of area {self.scale:g} to 1, horizontal flip"
+        return f"{random}{_words(self.policy, self.pool)}; {plain}"
 
-    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+    def sample(self, n: int, generator: torch.Generator, position: int = 0) -> Tensor:  # noqa: ARG002
         """Draw n view ids, (n,) int64."""
         return torch.randint(self.count or 2**62, (n,), generator=generator)
+
+    def with_pool(self, pool: int) -> "SeedViews":
+        """The same views, only ``pool`` of each image."""
+        return replace(self, pool=pool)
 
     def render(self, image: "Image", index: int, view: int) -> Tensor:
         """The view (channels, size, size) uint8 of one decoded image. Not for several threads at once."""
@@ -201,14 +225,62 @@ class SeedViews:
             generator.set_state(before)
 
 
-def hashed(x: Tensor) -> Tensor:
-    """A fixed pseudo-random number from 0 to 2³² − 1 for each number of that range, int64 of any shape.
+_Kind = TypeVar("_Kind", CropFlip, SeedViews)
 
-    T. Mueller's integer hash: its products fit into 64 bits, so it is equal on every device.
+
+@dataclass(frozen=True)
+class TwoKinds(Generic[_Kind]):
+    """Views of which a step shows two for each image: even ids are the first kind's, odd ones the second's.
+
+    Id v is view v // 2 of its kind, and −1 the plain view.
+
+    Attributes:
+        first: of the first view of an image.
+        second: of the others.
     """
-    for _ in range(2):
-        x = (x ^ (x >> 16)) * 0x45D9F3B & 0xFFFFFFFF
-    return x ^ (x >> 16)
+
+    first: _Kind
+    second: _Kind
+
+    @property
+    def count(self) -> int | None:
+        """The number of distinct views, or None when one of the kinds has no end."""
+        return 2 * self.first.count if self.first.count and self.first.count == self.second.count else None
+
+    @property
+    def center(self) -> int:
+        """The id of the plain view."""
+        return -1
+
+    @property
+    def description(self) -> str:
+        """Exact words that identify the augmentation."""
+        return f"{self.first.description}; second view: {self.second.description}"
+
+    def sample(self, n: int, generator: torch.Generator, position: int = 0) -> Tensor:
+        """Draw n ids of first (position 0) or second views, (n,) int64."""
+        if position:
+            return self.second.sample(n, generator) * 2 + 1
+        return self.first.sample(n, generator) * 2
+
+    def with_pool(self, pool: int) -> "TwoKinds[_Kind]":
+        """The same views, only ``pool`` of each kind of each image."""
+        return TwoKinds(self.first.with_pool(pool), self.second.with_pool(pool))
+
+    def part(self, view: int) -> tuple[_Kind, int]:
+        """The kind of a view, and its id there."""
+        return self.second if view % 2 else self.first, view // 2
+
+
+def second_kind(views: "_Kind | TwoKinds[_Kind]", policy: str) -> TwoKinds[_Kind]:
+    """Views with the policy for the second of two views of an image."""
+    first = views.first if isinstance(views, TwoKinds) else views
+    return TwoKinds(first, replace(first, policy=policy))
+
+
+def _check_policy(policy: str) -> None:
+    if policy not in POLICIES:
+        raise InputError(f"policy is {policy!r}; expected one of {', '.join(POLICIES)}")
 
 
 def _check_pool(pool: int | None, views: int | None) -> None:
@@ -218,8 +290,10 @@ def _check_pool(pool: int | None, views: int | None) -> None:
         raise InputError(f"pool is {pool}; expected at most the {views} views that each image has")
 
 
-def _pool_words(pool: int | None) -> str:
-    return "" if pool is None else f", {pool} views per image (approximation)"
+def _words(policy: str, pool: int | None) -> str:
+    return ("" if policy == "none" else f", {policy} augment") + (
+        "" if pool is None else f", {pool} views per image (approximation)"
+    )
 
 
 def _tensor(functional: Any, image: "Image") -> Tensor:
