@@ -191,12 +191,13 @@ def test_reviewkd_rises_over_its_first_epochs() -> None:
         assert method(S, T, LABELS, progress)["review"].item() == pytest.approx(share * full)
 
 
-def test_catkd_equals_the_loop() -> None:
+@pytest.mark.parametrize("normalize", [True, False])
+def test_catkd_equals_the_loop(normalize: bool) -> None:
     s, t = outputs(CAT_STUDENT, 1), outputs(CAT_TEACHER, 2)
     assert s.classifier is not None
     assert t.classifier is not None
-    expected = 3 * loops.catkd(s.maps[-1], s.classifier[0], t.maps[-1], t.classifier[0], side=2)
-    method = ready("catkd", CAT_STUDENT, CAT_TEACHER, weight=3)
+    expected = 3 * loops.catkd(s.maps[-1], s.classifier[0], t.maps[-1], t.classifier[0], 2, normalize)
+    method = ready("catkd", CAT_STUDENT, CAT_TEACHER, weight=3, normalize=normalize)
     assert method(s, t, LABELS)["attention"].item() == pytest.approx(expected, rel=1e-10)
 
 

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from mcld import InputError, create_method
 from mcld.methods import Outputs, Shapes, combine, method_class
-from mcld.methods.crd import CRD, draw_negatives
+from mcld.methods.crd import CRD, OtherClasses, draw_negatives
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -95,6 +95,42 @@ def test_the_order_of_the_images_does_not_matter_to_crd_with_all_others_as_negat
         assert second[term].item() == pytest.approx(x.item(), rel=0.05)
 
 
+def test_crd_draws_from_other_classes_uniformly() -> None:
+    labels = torch.arange(N) % 4 // 2 + torch.arange(N) // 15  # three classes of unlike sizes, mixed
+    sizes = labels.bincount()
+    assert len(set(sizes.tolist())) > 1
+    everyone = torch.arange(N)
+    rows = OtherClasses(labels).draw(everyone, 5000, torch.Generator().manual_seed(0))
+    counts = torch.stack([torch.bincount(row, minlength=N) for row in rows])
+    for i in range(N):
+        expected = 5000 / int((labels != labels[i]).sum())
+        assert counts[i][labels == labels[i]].sum() == 0
+        assert bool(((counts[i][labels != labels[i]] - expected).abs() < 6 * expected**0.5).all())
+
+
+def test_crd_takes_its_negatives_from_other_classes_when_the_labels_are_known() -> None:
+    labels = torch.arange(N) % 2
+    torch.manual_seed(0)
+    method = create_method("crd", negatives=8, dim=4)
+    method.prepare(STUDENT, TEACHER, images=N, epochs=1, labels=labels)
+    assert isinstance(method, CRD)
+    method = method.double().eval()
+    before = method(S, T, LABELS, 1.0, INDEX)
+    own = labels[INDEX[0]]
+    rows = [i for i in range(N) if labels[i] == own and i not in INDEX]
+    for i in rows:  # nobody of the other class is compared with itself, so this one's class mates are not read
+        method.banks["teacher"][i] = -method.banks["teacher"][i]
+    only = torch.nonzero(labels[INDEX] == own).flatten()
+    s, t = (change(x, lambda y: y[only]) for x in (S, T))
+    changed = method(s, t, LABELS[only], 1.0, INDEX[only])
+    for i in rows:
+        method.banks["teacher"][i] = -method.banks["teacher"][i]
+    torch.testing.assert_close(method(s, t, LABELS[only], 1.0, INDEX[only]), changed, rtol=0, atol=0)
+    assert before["student"] != changed["student"]
+    with pytest.raises(InputError, match="all 5 training images are of one class; crd compares"):
+        method.prepare(STUDENT, TEACHER, 5, 1, torch.ones(5, dtype=torch.int64))
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", NAMES)
 def test_half_precision_and_autocast(name: str, dtype: torch.dtype) -> None:
@@ -147,13 +183,40 @@ def test_zero_at_equal_features(name: str) -> None:
         assert x.item() == pytest.approx(0.0, abs=1e-12)
 
 
-@pytest.mark.parametrize("name", ["at", "sp", "pkt", "rkd", "cc", "nst", "catkd"])
-def test_compiled(name: str) -> None:
+def check_compiled(name: str, backend: str, fullgraph: bool) -> None:
+    """Two steps, with what the method learns and keeps, against a twin that is not compiled."""
     torch._dynamo.reset()
-    student, teacher = (CAT_STUDENT, CAT_TEACHER) if name == "catkd" else (STUDENT, TEACHER)
-    method, s, t = ready(name, student, teacher), outputs(student, 1), outputs(teacher, 2)
-    compiled = torch.compile(method, backend="aot_eager", fullgraph=True)
-    torch.testing.assert_close(compiled(s, t, LABELS), method(s, t, LABELS))
+    student, teacher = CAT_STUDENT, CAT_TEACHER
+    if name in ("simkd", "fitnet"):
+        student, teacher = STUDENT._replace(pooled=TEACHER.pooled), TEACHER
+    method, twin = ready(name, student, teacher), ready(name, student, teacher)
+    compiled = torch.compile(method, backend=backend, fullgraph=fullgraph)
+    for step in range(2):
+        s, t, progress = outputs(student, step), outputs(teacher, 10 + step), step / 2
+        found, gradients = [], []
+        for module, parameters in ((compiled, list(method.parameters())), (twin, list(twin.parameters()))):
+            inputs = [x.clone().requires_grad_() for x in leaves(s)]
+            terms = module(Outputs(s.logits, inputs[0], tuple(inputs[1:]), s.classifier), t, LABELS, progress, INDEX)
+            loss = torch.stack(list(terms.values())).sum()
+            gradients.append(torch.autograd.grad(loss, [*inputs, *parameters], allow_unused=True))
+            found.append(terms)
+            with torch.no_grad():
+                for parameter, gradient in zip(parameters, gradients[-1][len(inputs) :], strict=True):
+                    parameter -= 0 if gradient is None else 0.01 * gradient
+        torch.testing.assert_close(found[0], found[1])
+        torch.testing.assert_close(gradients[0], gradients[1])
+        torch.testing.assert_close(method.state_dict(), twin.state_dict())
+
+
+@pytest.mark.parametrize("name", [*NAMES, "simkd"])
+def test_compiled(name: str) -> None:
+    check_compiled(name, "aot_eager", fullgraph=name != "crd")  # whose banks are not in the graph
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*NAMES, "simkd"])
+def test_compiled_by_the_default_backend(name: str) -> None:
+    check_compiled(name, "inductor", fullgraph=False)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -278,6 +341,8 @@ def test_defaults_are_the_fields() -> None:
         "ft": 200,
         "nst": 50,
         "crd": 0.8,
+        "ofd": 0.001,
+        "simkd": 1,
     }
     for name, weight in published.items():
         assert create_method(name).weight == weight

@@ -192,7 +192,7 @@ def hierarchical(student: Tensor, teacher: Tensor) -> float:
     return total / weights
 
 
-def catkd(student: Tensor, s_weight: Tensor, teacher: Tensor, t_weight: Tensor, side: int) -> float:
+def catkd(student: Tensor, s_weight: Tensor, teacher: Tensor, t_weight: Tensor, side: int, normalize: bool) -> float:
     def attend(image: Map, weight: Rows) -> Rows:
         places = [[channel[i][j] for channel in image] for i in range(len(image[0])) for j in range(len(image[0][0]))]
         out = []
@@ -200,7 +200,8 @@ def catkd(student: Tensor, s_weight: Tensor, teacher: Tensor, t_weight: Tensor, 
             scores = [dot(w, place) for place in places]
             width = len(image[0][0])
             seen = [[scores[i : i + width] for i in range(0, len(scores), width)]]
-            out.append(unit(flat(shrink(seen, side, side))))
+            small = flat(shrink(seen, side, side))
+            out.append(unit(small) if normalize else small)
         return out
 
     losses = []
@@ -216,7 +217,7 @@ def srd(projected: Tensor, teacher: Tensor, alpha: float) -> float:
         out = []
         for column in columns:
             m = mean(column)
-            deviation = math.sqrt(mean([(x - m) ** 2 for x in column]) + 1e-5)
+            deviation = math.sqrt(mean([(x - m) ** 2 for x in column]) + 1e-4)
             out.append([(x - m) / deviation for x in column])
         return out
 

@@ -85,7 +85,7 @@ class Method(nn.Module):
     def __init__(self) -> None:  # without arguments, so that a method's options are exactly those that it names
         super().__init__()
 
-    def prepare(self, student: Shapes, teacher: Shapes, images: int, epochs: int) -> None:
+    def prepare(self, student: Shapes, teacher: Shapes, images: int, epochs: int, labels: Tensor | None = None) -> None:
         """Make what depends on the networks and the data, once, before training: projectors, banks, ramps in epochs.
 
         Args:
@@ -93,6 +93,7 @@ class Method(nn.Module):
             teacher: the sizes of the teacher's outputs.
             images: the number of training images.
             epochs: of the whole run.
+            labels: of the training images, (N,) int64, where they are known.
 
         Raises:
             InputError: when the method cannot match these networks, with both shapes.

@@ -42,11 +42,11 @@ class Combined(Method):
         self.relational = any(methods[name].relational for name in self.weights)
         self.ce_weight = max(methods[name].ce_weight for name in self.weights)
 
-    def prepare(self, student: Shapes, teacher: Shapes, images: int, epochs: int) -> None:
+    def prepare(self, student: Shapes, teacher: Shapes, images: int, epochs: int, labels: Tensor | None = None) -> None:
         """Prepare every method; see :meth:`Method.prepare`."""
         for method in self.methods.values():
             assert isinstance(method, Method)
-            method.prepare(student, teacher, images, epochs)
+            method.prepare(student, teacher, images, epochs, labels)
 
     def forward(
         self,

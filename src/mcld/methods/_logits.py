@@ -33,7 +33,7 @@ class LogitMethod(Method):
     epochs: int = 240
     """Of the whole run, for schedules in epochs. :meth:`prepare` sets it; until then it is the field's number."""
 
-    def prepare(self, student: Shapes, teacher: Shapes, images: int, epochs: int) -> None:
+    def prepare(self, student: Shapes, teacher: Shapes, images: int, epochs: int, labels: Tensor | None = None) -> None:
         """Note the number of epochs; see :meth:`Method.prepare`."""
         self.epochs = epochs
 

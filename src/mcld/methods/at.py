@@ -47,7 +47,7 @@ class AT(FeatureMethod):
         super().__init__(positive={"weight": weight})
         self.weight = weight
 
-    def prepare(self, student: Shapes, teacher: Shapes, images: int, epochs: int) -> None:
+    def prepare(self, student: Shapes, teacher: Shapes, images: int, epochs: int, labels: Tensor | None = None) -> None:
         """Check that the stages match; see :meth:`Method.prepare`."""
         paired_shapes(self, student, teacher)
 

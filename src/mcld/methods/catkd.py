@@ -1,39 +1,48 @@
 """Class attention transfer (CAT-KD)."""
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 import torch.nn.functional as F
 from torch import Tensor
 
+from mcld.checks import check_flag
 from mcld.errors import InputError
 from mcld.methods._base import Outputs, Shapes, Terms
 from mcld.methods._features import FeatureMethod, paired_shapes
 from mcld.nce import at_least_float32, no_autocast, unit_rows
 
 
-def class_attention(maps: Tensor, weight: Tensor, side: int) -> Tensor:
-    """Where each class is seen: unit vectors over side × side places, (B, C, side²).
+def class_attention(maps: Tensor, weight: Tensor, side: int, normalize: bool = True) -> Tensor:
+    """Where each class is seen, over side × side places: (B, C, side²).
 
     Args:
         maps: (B, D, h, w), of the last stage.
         weight: (C, D), of the classifier.
         side: of the grid.
+        normalize: whether to make a unit vector for each image and class.
     """
     # Averaging commutes with the classifier, and the coarse grid is the cheaper place to apply it.
     coarse, weight = at_least_float32(F.adaptive_avg_pool2d(maps, side).flatten(2), weight)
     scores = weight @ coarse
-    return unit_rows(scores.flatten(0, 1), center=False).view_as(scores)
+    return unit_rows(scores.flatten(0, 1), center=False).view_as(scores) if normalize else scores
 
 
 class CATKD(FeatureMethod):
     """See each class at the places where the teacher sees it (Guo et al. 2023).
 
     The term is ``attention``: the weight times the mean of (a(S) − a(T))², where a are the class activation maps, the
-    classifier applied at each place of the last maps, averaged to a coarse grid, as a unit vector for each image and
-    class (CVPR 2023, "Class Attention Transfer Based Knowledge Distillation"). It takes networks whose classifier reads
-    the average of the last maps.
+    classifier applied (without its bias) at each place of the last maps, averaged to a coarse grid, as a unit vector
+    for each image and class (arXiv 2304.12777). It takes networks whose classifier reads the average of the last maps.
+
+    The authors normalise for pairs of unlike networks and leave the maps as they are for like ones, with another weight
+    for every pair; the presets are those of their configuration files. The default weight is that of their file for
+    transferring nothing but attention, which normalises, too.
 
     Args:
-        weight: > 0.
-        side: of the coarse grid, at least 2.
+        weight: > 0; 0.5 to 600 as published.
+        side: of the coarse grid, at least 2; 2 or 4 as published.
+        normalize: true or false; compare unit vectors, not the maps themselves.
 
     Raises:
         InputError: for an option out of range.
@@ -48,20 +57,38 @@ class CATKD(FeatureMethod):
     """
 
     title = "see each class where the teacher sees it"
-    paper = "Guo et al., CVPR 2023"
+    paper = "Guo, Yan, Li, Lin, CVPR 2023"
     year = 2023
     family = "features"
     needs = frozenset({"logits", "maps", "classifier", "pooled"})
     relational = False
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "resnet56-resnet20": {"weight": 0.7, "normalize": False},
+        "resnet110-resnet32": {"weight": 1.8, "normalize": False},
+        "resnet32x4-resnet8x4": {"weight": 15.0, "normalize": False},
+        "wrn_40_2-wrn_16_2": {"weight": 12.0, "normalize": False},
+        "wrn_40_2-wrn_40_1": {"weight": 1.5, "normalize": False},
+        "vgg13-vgg8": {"weight": 4.5, "normalize": False},
+        "vgg13-MobileNetV2": {"weight": 15.0},
+        "ResNet50-MobileNetV2": {"weight": 40.0},
+        "resnet32x4-ShuffleV1": {"weight": 600.0, "side": 4},
+        "resnet32x4-ShuffleV2": {"weight": 600.0, "side": 4},
+        "wrn_40_2-ShuffleV1": {"weight": 80.0, "side": 4},
+        "imagenet-resnet34-resnet18": {"weight": 0.5, "side": 4, "normalize": False},
+        "imagenet-resnet50-MobileNetV1": {"weight": 10.0},
+    }
 
-    def __init__(self, weight: float = 400.0, side: int = 2) -> None:
+    def __init__(self, weight: float = 50.0, side: int = 2, normalize: bool = True) -> None:
         super().__init__(positive={"weight": weight, "side": side})
+        check_flag("normalize", normalize)
+        self.options["normalize"] = normalize
         if not isinstance(side, int) or side < 2:
             raise InputError(f"side is {side!r}; expected an integer of at least 2")
         self.weight = weight
         self.side = side
+        self.normalize = normalize
 
-    def prepare(self, student: Shapes, teacher: Shapes, images: int, epochs: int) -> None:
+    def prepare(self, student: Shapes, teacher: Shapes, images: int, epochs: int, labels: Tensor | None = None) -> None:
         """Check that the classifiers fit the last maps; see :meth:`Method.prepare`."""
         paired_shapes(self, student, teacher)
         for role, shapes in (("student", student), ("teacher", teacher)):
@@ -79,6 +106,6 @@ class CATKD(FeatureMethod):
         assert teacher.classifier is not None
         s, t = student.maps[-1], teacher.maps[-1]
         with no_autocast(s):
-            ours = class_attention(s, student.classifier[0], self.side)
-            theirs = class_attention(t, teacher.classifier[0], self.side)
+            ours = class_attention(s, student.classifier[0], self.side, self.normalize)
+            theirs = class_attention(t, teacher.classifier[0], self.side, self.normalize)
             return {"attention": self.weight * (ours - theirs).square().mean()}

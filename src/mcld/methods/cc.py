@@ -14,11 +14,11 @@ from mcld.nce import no_autocast, unit_rows
 class CC(FeatureMethod):
     """Keep how the images of a batch correlate (Peng et al. 2019).
 
-    The term is ``correlation``: the weight times ‖K_S − K_T‖² / B², where K are the Gaussian kernels exp(−γ‖x − y‖²)
-    of unit pooled features, as the series exp(−2γ) Σ_p (2γ)^p / p! · (x·y)^p up to an order (arXiv 1904.01802, section
-    3). Since the kernels of both networks are (B, B), no projection is needed. Much code that goes by this name (also
-    that of the field's tables, whose weight is the default) instead multiplies the differences of neighbouring rows
-    of the batch, which depends on the order of the images; this is the paper's.
+    The term is ``correlation``: the weight times ‖K_S − K_T‖² / B², where K are the Gaussian kernels exp(−γ‖x − y‖²) of
+    unit pooled features, as the series exp(−2γ) Σ_p (2γ)^p / p! · (x·y)^p up to an order (arXiv 1904.01802, section 3).
+    Since the kernels of both networks are (B, B), no projection is needed. Much code that goes by this name (also that
+    of the field's tables, whose weight is the default here, though the scales differ) instead multiplies the
+    differences of neighbouring rows of the batch, which depends on the order of the images; this is the paper's.
 
     Args:
         weight: > 0.

@@ -27,6 +27,44 @@ def draw_negatives(index: Tensor, images: int, count: int, generator: torch.Gene
     return others + (others >= index.unsqueeze(1))  # leaves out the image itself
 
 
+class OtherClasses:
+    """Draws images of other classes: a table of the training images by class, and one step for a whole batch.
+
+    Args:
+        labels: (N,) int64, of the training images; at least two different ones.
+
+    Raises:
+        InputError: when all labels are the same.
+
+    Example:
+        >>> import torch
+        >>> from mcld.methods.crd import OtherClasses
+        >>> OtherClasses(torch.tensor([0, 1, 0])).draw(torch.tensor([0, 2]), 3, torch.Generator())
+        tensor([[1, 1, 1],
+                [1, 1, 1]])
+    """
+
+    def __init__(self, labels: Tensor) -> None:
+        counts = labels.bincount()
+        if int((counts > 0).sum()) < 2:
+            raise InputError(
+                f"all {len(labels)} training images are of one class; crd compares an image with those of other classes"
+            )
+        self.order = labels.argsort(stable=True)  # positions of the images, class by class
+        self.first = (counts.cumsum(0) - counts)[labels]  # of the image's class in that order
+        self.size = counts[labels]  # of the image's class
+
+    def draw(self, index: Tensor, count: int, generator: torch.Generator) -> Tensor:
+        """Positions (B, count) int64 of images of other classes than those at ``index``, as :func:`draw_negatives`."""
+        if self.order.device != index.device:
+            self.order, self.first, self.size = (x.to(index.device) for x in (self.order, self.first, self.size))
+        first, size = self.first[index].unsqueeze(1), self.size[index].unsqueeze(1)
+        # The remainder of a number this large is as good as uniform.
+        drawn = torch.randint(2**62, (len(index), count), generator=generator, device=index.device)
+        places = drawn % (len(self.order) - size)
+        return self.order[places + size * (places >= first)]  # steps over the image's class
+
+
 def contrast(scores: Tensor, log_constant: Tensor) -> Tensor:
     """The mean over anchors of −log h(positive) − Σ log(1 − h(negative)), where h = e^x / (e^x + K · Z).
 
@@ -44,13 +82,14 @@ class CRD(FeatureMethod):
     Linear maps take the pooled features of both networks to unit vectors of ``dim`` numbers. A bank for each network
     keeps every training image's vector (with momentum). The terms are ``student``, with the student's vectors as
     anchors and the teacher's bank to look in, and ``teacher``, the reverse; each is the weight times the noise
-    contrastive loss −log h(own) − Σ log(1 − h(other)) over K others, averaged over the images, with
-    h = e^x / (e^x + K · Z) and x the product of the vectors over the temperature (arXiv 1910.10699, eqs. 17 to 19).
-    Z is the mean of e^x over the first batch, fixed from then on, as in the published code.
+    contrastive loss −log h(own) − Σ log(1 − h(other)) over K images of other classes, averaged over the images, with h
+    = e^x / (e^x + K · Z) and x the product of the vectors over the temperature (arXiv 1910.10699; we could not check
+    the numbers of its equations). Z is the mean of e^x over the first batch, fixed from then on, as in the published
+    code. Without labels (:meth:`prepare`) the negatives come from all other images.
 
-    The published code draws the negatives one image after the other on the CPU, among the images of other classes.
-    Here they are drawn for the batch at once, where the banks are, among all other images. Drawing depends on a number
-    drawn by :meth:`prepare` and on the step, so it is the same on all ranks and after resuming.
+    The published code draws them one image after the other on the CPU, without replacement. Here they are drawn for
+    the batch at once, where the banks are, with replacement. Drawing depends on a number drawn by :meth:`prepare` and
+    on the step, so it is the same on all ranks and after resuming.
 
     Args:
         weight: > 0.
@@ -100,17 +139,19 @@ class CRD(FeatureMethod):
         # No buffers: data parallelism would broadcast the banks in every step, though all ranks hold the same rows.
         self.banks: dict[str, Tensor] = {}
         self.log_constants: dict[str, Tensor] = {}
+        self.other_classes: OtherClasses | None = None
         self._news: tuple[Tensor, dict[str, Tensor]] | None = None
         self.seed = 0
         self.steps = 0
 
-    def prepare(self, student: Shapes, teacher: Shapes, images: int, epochs: int) -> None:
+    def prepare(self, student: Shapes, teacher: Shapes, images: int, epochs: int, labels: Tensor | None = None) -> None:
         """Make the linear maps and the banks; see :meth:`Method.prepare`."""
         if images < 2:
             raise InputError(f"there are {images} training images; crd expects at least 2, to have another to compare")
         self.student_map = nn.Linear(student.pooled, self.dim)
         self.teacher_map = nn.Linear(teacher.pooled, self.dim)
         self.banks = {role: F.normalize(torch.randn(images, self.dim), dim=1) for role in ("student", "teacher")}
+        self.other_classes = None if labels is None else OtherClasses(labels)
         self.log_constants = {}
         self.seed = int(torch.randint(2**31, ()))
         self.steps = 0
@@ -132,8 +173,11 @@ class CRD(FeatureMethod):
         self._move(s.device)
         self._learn()
         generator = torch.Generator(s.device).manual_seed(self.seed + self.steps)
-        images = len(self.banks["student"])
-        rows = torch.cat([index.unsqueeze(1), draw_negatives(index, images, self.negatives, generator)], dim=1)
+        if self.other_classes is None:
+            negatives = draw_negatives(index, len(self.banks["student"]), self.negatives, generator)
+        else:
+            negatives = self.other_classes.draw(index, self.negatives, generator)
+        rows = torch.cat([index.unsqueeze(1), negatives], dim=1)
         terms = {}
         with no_autocast(s):
             for role, other in (("student", "teacher"), ("teacher", "student")):

@@ -49,7 +49,7 @@ class FitNet(FeatureMethod):
         self.stage = stage
         self.regressor: nn.Module | None = None
 
-    def prepare(self, student: Shapes, teacher: Shapes, images: int, epochs: int) -> None:
+    def prepare(self, student: Shapes, teacher: Shapes, images: int, epochs: int, labels: Tensor | None = None) -> None:
         """Make the projection; see :meth:`Method.prepare`."""
         pairs = paired_shapes(self, student, teacher)
         if self.stage not in range(1, len(pairs) + 1):

@@ -24,9 +24,10 @@ class FT(FeatureMethod):
     """Match factors: a paraphrase of the teacher's maps and a translation of the student's (Kim et al. 2018).
 
     The terms, on the last stage: ``factor`` is the weight times the mean of |F_S / ‖F_S‖ − F_T / ‖F_T‖| over all
-    elements, with each image's factor as one vector; ``paraphrase`` is the mean squared error with which the
-    teacher's factor, rate · c channels, gives its maps back (arXiv 1802.04977, section 3, with p = 1). The paper
-    trains the paraphraser before the student; here it is trained along, and the student's term does not move it.
+    elements, with each image's factor as one vector; ``paraphrase`` is the mean squared error with which the teacher's
+    factor, rate · c channels, gives its maps back (arXiv 1802.04977, section 3, with p = 1). The paper trains the
+    paraphraser before the student; here it is trained along, and the student's term does not move it. The default
+    weight is that of the field's tables, whose factor is the mean of the squares over the channels instead.
 
     Args:
         weight: > 0.
@@ -59,7 +60,7 @@ class FT(FeatureMethod):
         self.back: nn.Module | None = None
         self.translator: nn.Module | None = None
 
-    def prepare(self, student: Shapes, teacher: Shapes, images: int, epochs: int) -> None:
+    def prepare(self, student: Shapes, teacher: Shapes, images: int, epochs: int, labels: Tensor | None = None) -> None:
         """Make paraphraser and translator; see :meth:`Method.prepare`."""
         (s, *_), (t, *_) = paired_shapes(self, student, teacher)[-1]
         k = round(self.rate * t)

@@ -61,11 +61,14 @@ class ReviewKD(FeatureMethod):
 
     The term is ``review``: the weight times a ramp times the sum over the matched stages, with the pooled features as
     the last of them, of :func:`hierarchical_distance` between the teacher's maps and the student's fused ones (arXiv
-    2104.09044, sections 3.2 to 3.4). From deep to shallow, a stage and what was gathered before are joined by two
-    gates per place. The ramp rises linearly over the first epochs.
+    2104.09044). From deep to shallow, a stage and what was gathered before are joined by two gates per place. The ramp
+    rises linearly over the first epochs; in the published code it steps once an epoch.
+
+    The published code reads the teacher's maps before their last activation; here maps are the stages' outputs, unless
+    ``teacher.maps`` names other modules. The presets have the weights of the authors' training script.
 
     Args:
-        weight: > 0; published: 1 for most pairs.
+        weight: > 0; 0.6 to 8 as published.
         warmup: epochs of the ramp, at least 0.
 
     Raises:
@@ -85,6 +88,16 @@ class ReviewKD(FeatureMethod):
     family = "features"
     needs = frozenset({"logits", "maps", "pooled"})
     relational = False
+    presets = {  # noqa: RUF012 - declared as a ClassVar in Method
+        "resnet56-resnet20": {"weight": 0.6},
+        "resnet110-resnet32": {"weight": 1.0},
+        "resnet32x4-resnet8x4": {"weight": 5.0},
+        "wrn_40_2-wrn_16_2": {"weight": 5.0},
+        "wrn_40_2-wrn_40_1": {"weight": 5.0},
+        "wrn_40_2-ShuffleV1": {"weight": 5.0},
+        "resnet32x4-ShuffleV1": {"weight": 5.0},
+        "resnet32x4-ShuffleV2": {"weight": 8.0},
+    }
 
     def __init__(self, weight: float = 1.0, warmup: float = 20.0) -> None:
         super().__init__(positive={"weight": weight}, non_negative={"warmup": warmup})
@@ -93,7 +106,7 @@ class ReviewKD(FeatureMethod):
         self.fusions: nn.ModuleList | None = None
         self.epochs = 1
 
-    def prepare(self, student: Shapes, teacher: Shapes, images: int, epochs: int) -> None:
+    def prepare(self, student: Shapes, teacher: Shapes, images: int, epochs: int, labels: Tensor | None = None) -> None:
         """Make a fusion for each matched stage; see :meth:`Method.prepare`."""
         pairs = [(s[0], t[0]) for s, t in paired_shapes(self, student, teacher)] + [(student.pooled, teacher.pooled)]
         middle = min(WIDEST, student.pooled)

@@ -13,10 +13,11 @@ class SimKD(FeatureMethod):
 
     The student's last layer gives way to a projector (Linear, batch normalisation, ReLU, Linear) to the teacher's
     features, followed by the teacher's own last layer, which is not trained. The term is ``features``: the weight times
-    the mean of (S − T)², where S and T are what this layer reads in both networks (arXiv 2203.14001, section 3.2). The
-    labels are not used: the weight of cross-entropy is 0. The paper projects maps by convolutions before they are
-    pooled; projecting pooled vectors serves every network. Projector and layer are part of the student: they are
-    exported with it, and ``reused`` in its ``model.json`` says so.
+    the mean of (S − T)², where S and T are what this layer reads in both networks (arXiv 2203.14001). The labels are
+    not used: the weight of cross-entropy is 0. All these weights are as published. The authors' projector is another:
+    three convolutions with half the teacher's channels between them, on maps, which they compare before they are
+    pooled. Projecting and comparing pooled vectors serves every network. Projector and layer are part of the student:
+    they are exported with it, and ``reused`` in its ``model.json`` says so.
 
     Args:
         weight: > 0.
@@ -35,7 +36,7 @@ class SimKD(FeatureMethod):
     """
 
     title = "reuse the teacher's classifier, and match the features that it reads"
-    paper = "Chen et al., CVPR 2022"
+    paper = "Chen, Mei, Zhang, Wang, Feng, Chen, CVPR 2022"
     year = 2022
     family = "features"
     needs = POOLED
@@ -47,7 +48,7 @@ class SimKD(FeatureMethod):
         super().__init__(positive={"weight": weight})
         self.weight = weight
 
-    def prepare(self, student: Shapes, teacher: Shapes, images: int, epochs: int) -> None:
+    def prepare(self, student: Shapes, teacher: Shapes, images: int, epochs: int, labels: Tensor | None = None) -> None:
         """Check that the features match; see :meth:`Method.prepare`."""
         if student.pooled != teacher.pooled:
             raise InputError(

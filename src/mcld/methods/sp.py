@@ -46,7 +46,7 @@ class SP(FeatureMethod):
         super().__init__(positive={"weight": weight})
         self.weight = weight
 
-    def prepare(self, student: Shapes, teacher: Shapes, images: int, epochs: int) -> None:
+    def prepare(self, student: Shapes, teacher: Shapes, images: int, epochs: int, labels: Tensor | None = None) -> None:
         """Check that there are maps; see :meth:`Method.prepare`."""
         paired_shapes(self, student, teacher, grids=False)
 

@@ -76,7 +76,7 @@ class VID(FeatureMethod):
         self.weight = weight
         self.gaussians: nn.ModuleList | None = None
 
-    def prepare(self, student: Shapes, teacher: Shapes, images: int, epochs: int) -> None:
+    def prepare(self, student: Shapes, teacher: Shapes, images: int, epochs: int, labels: Tensor | None = None) -> None:
         """Make a Gaussian for each matched stage; see :meth:`Method.prepare`."""
         self.gaussians = nn.ModuleList(Gaussian(s[0], t[0]) for s, t in paired_shapes(self, student, teacher))
 

@@ -94,8 +94,8 @@ def build_parts(settings: Train | Distill) -> Parts:
     teacher_features = None
     if isinstance(settings, Distill) and teacher is not None:
         teacher_features = Features(teacher, needs, maps=settings.teacher.maps, image_size=size, role="teacher")
-        epochs = settings.schedule.epochs
-        method.prepare(student_features.shapes(), teacher_features.shapes(), len(data.train), epochs)
+        shapes = student_features.shapes(), teacher_features.shapes()
+        method.prepare(*shapes, len(data.train), settings.schedule.epochs, data.train.labels)
     torch.manual_seed(settings.seed + 3)  # for what is drawn during training
     return Parts(settings, data, student, teacher, method, ce_weight, notes, student_features, teacher_features)
 
