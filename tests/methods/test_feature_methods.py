@@ -202,7 +202,7 @@ def check_compiled(name: str, backend: str, fullgraph: bool) -> None:
             found.append(terms)
             with torch.no_grad():
                 for parameter, gradient in zip(parameters, gradients[-1][len(inputs) :], strict=True):
-                    parameter -= 0 if gradient is None else 0.01 * gradient
+                    parameter.add_(gradient, alpha=-0.01)
         torch.testing.assert_close(found[0], found[1])
         torch.testing.assert_close(gradients[0], gradients[1])
         torch.testing.assert_close(method.state_dict(), twin.state_dict())
