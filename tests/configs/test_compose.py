@@ -64,7 +64,7 @@ def test_plain_training_needs_no_teacher() -> None:
         ("schedule.epoch=3", "schedule.epoch=3: there is no setting 'schedule.epoch'; did you mean 'schedule.epochs'?"),
         ("epochs=3", "epochs=3: there is no setting 'epochs'; did you mean 'schedule.epochs'?"),
         ("schedule.epochs=ten", "schedule.epochs=ten: expected an integer, not 'ten'"),
-        ("compile=maybe", "compile=maybe: expected true or false, not 'maybe'"),
+        ("label_smoothing=much", "label_smoothing=much: expected a number, not 'much'"),
         ("optimizer.clip=[1]", r"optimizer.clip=\[1\]: "),
         ("method=mcdl", "method=mcdl: there is no method 'mcdl'; did you mean 'mcld'"),
         ("method=[mcld,kdd]", "method=kdd: there is no method 'kdd'; did you mean 'kd'"),

@@ -79,6 +79,7 @@ class Optimizer:
         weight_decay: on all parameters, as in the field's recipe.
         clip: the largest norm of the gradient; null for none. Contrast of small logits has large gradients: without a
             limit the first steps of MCLD at a high learning rate can destroy the student.
+        fused: one pass over all parameters; ``auto`` where the device is known to gain.
     """
 
     name: str = "sgd"
@@ -86,6 +87,7 @@ class Optimizer:
     nesterov: bool = False
     weight_decay: float = 5e-4
     clip: float | None = 5.0
+    fused: bool | str = "auto"
 
 
 @dataclass
@@ -110,8 +112,9 @@ class Run:
         seed: of the first weights, the data order, the augmentation.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         devices: how many; each takes its share of every batch.
-        precision: ``32``, ``bf16`` or ``16-mixed``.
-        compile: use torch.compile on the student.
+        precision: ``32``, ``bf16``, ``16-mixed``, or ``auto``: what is fastest on this kind of device as measured.
+        channels_last: how images and convolutions lie in memory: ``true``, ``false`` or ``auto``, as for precision.
+        compile: use torch.compile on the student: ``true``, ``false`` or ``auto``, as for precision.
         threads: CPU threads of each process; by default all cores, shared between the devices.
         log_every: steps between two readings of the loss terms for the progress bar.
         run: the run directory; by default a name under ``runs`` made from the settings.
@@ -126,8 +129,9 @@ class Run:
     seed: int = 0
     device: str = "auto"
     devices: int = 1
-    precision: str = "32"
-    compile: bool = False
+    precision: str = "auto"
+    channels_last: bool | str = "auto"
+    compile: bool | str = "auto"
     threads: int | None = None
     log_every: int = 50
     run: str | None = None

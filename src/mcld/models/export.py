@@ -75,7 +75,7 @@ def check_shared(network: Network) -> None:
 
 
 def _repdistiller(network: Network, out: Path) -> list[str]:
-    state = {key: value.detach().cpu().clone() for key, value in network.model.state_dict().items()}
+    state = {key: value.detach().cpu().contiguous().clone() for key, value in network.model.state_dict().items()}
     content = io.BytesIO()
     torch.save({"model": state}, content)
     atomic_write_bytes(out, content.getvalue())

@@ -5,7 +5,7 @@ One Linear on pooled features instead of three. The state dict is that of RepDis
 
 from functools import partial
 
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from mcld.errors import InputError
@@ -44,17 +44,29 @@ class VGG(ZooModel):
         Raises:
             InputError: for images smaller than 8x8, which three poolings would reduce to nothing.
         """
-        size = min(x.shape[-2:])
-        if size < 8:
-            raise InputError(
-                f"images of {x.shape[-2]}x{x.shape[-1]} pixels are too small for VGG; expected at least 8x8"
-            )
+        _check_size(x)
         for i in range(5):
             x = getattr(self, f"relu{i}")(getattr(self, f"block{i}")(x))
-            if i < 3 or (i == 3 and size >= 64):
+            if i < 3:
                 x = F.max_pool2d(x, 2)
+            if i == 3:
+                x = _pool_large(x)
         logits: Tensor = self.classifier(pool(x))
         return logits
+
+
+# What depends on the size of the images is whole to torch.fx, so that the rest can be traced.
+@fx.wrap
+def _check_size(images: Tensor) -> None:
+    if min(images.shape[-2:]) < 8:
+        height, width = images.shape[-2:]
+        raise InputError(f"images of {height}x{width} pixels are too small for VGG; expected at least 8x8")
+
+
+@fx.wrap
+def _pool_large(maps: Tensor) -> Tensor:
+    """Pool the maps of images of at least 64 pixels, which are an eighth of them."""
+    return F.max_pool2d(maps, 2) if min(maps.shape[-2:]) >= 8 else maps
 
 
 def _block(inputs: int, outputs: int, count: int) -> nn.Sequential:

@@ -49,14 +49,15 @@ class Parts:
     teacher_features: Features | None
 
     def objective(self) -> Objective:
-        """What is minimised."""
-        return Objective(
+        """What is minimised; the student and the method are laid out in memory as the settings say."""
+        objective = Objective(
             self.student,
             self.method,
             ce_weight=self.ce_weight,
             label_smoothing=self.settings.label_smoothing,
             features=self.student_features,
         )
+        return objective.to(memory_format=torch.channels_last) if self.settings.channels_last is True else objective
 
 
 def build_parts(settings: Train | Distill) -> Parts:
@@ -146,11 +147,14 @@ def check_settings(settings: Run) -> None:
     choices = {
         "optimizer": (optimizer.name, ("sgd", "adamw")),
         "device": (settings.device, ("auto", "cpu", "cuda", "mps")),
-        "precision": (settings.precision, ("32", "bf16", "16-mixed")),
+        "precision": (settings.precision, ("auto", "32", "bf16", "16-mixed")),
+        "channels_last": (settings.channels_last, ("auto", True, False)),
+        "compile": (settings.compile, ("auto", True, False)),
+        "optimizer.fused": (optimizer.fused, ("auto", True, False)),
     }
     for name, (given, allowed) in choices.items():
         if given not in allowed:
-            raise InputError(f"{name}={given}; expected one of {', '.join(allowed)}")
+            raise InputError(f"{name}={given}; expected one of {', '.join(str(value).lower() for value in allowed)}")
 
 
 def build_method(settings: Any) -> Method:
@@ -251,11 +255,10 @@ def default_learning_rate(name: str, optimizer: Optimizer) -> float:
 
 def create_optimizer(settings: Optimizer, lr: float, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
     """The optimizer over the student's and the method's parameters."""
+    common = {"lr": lr, "weight_decay": settings.weight_decay, "fused": settings.fused is True or None}
     if settings.name == "adamw":
-        return torch.optim.AdamW(parameters, lr=lr, weight_decay=settings.weight_decay)
-    return torch.optim.SGD(
-        parameters, lr=lr, momentum=settings.momentum, nesterov=settings.nesterov, weight_decay=settings.weight_decay
-    )
+        return torch.optim.AdamW(parameters, **common)
+    return torch.optim.SGD(parameters, momentum=settings.momentum, nesterov=settings.nesterov, **common)
 
 
 def default_run_name(settings: Train | Distill) -> str:

@@ -22,6 +22,7 @@ from mcld.models.network import Network
 from mcld.runs import RunDirectory
 from mcld.runs.environment import describe_environment
 from mcld.teacher import LiveTeacher, check_teacher
+from mcld.training.choices import choose, describe_choices
 from mcld.training.display import Display
 from mcld.training.loop import Loop, Position, evaluate_on
 from mcld.training.parts import Parts, build_parts, check_settings, default_run_name
@@ -105,6 +106,7 @@ def launch(settings: Run) -> Fabric:
     if settings.device == "mps" and not torch.backends.mps.is_available():
         raise InputError("device=mps: this machine has no MPS device; expected cpu or auto")
     on_cuda = settings.device in ("auto", "cuda") and torch.cuda.is_available()
+    choose(settings)
     if settings.precision == "16-mixed" and not on_cuda:
         raise InputError("precision=16-mixed needs a CUDA device; expected 32 or bf16 here")
     if on_cuda and settings.devices > torch.cuda.device_count():
@@ -217,9 +219,9 @@ def _train(
         schedule = settings.schedule
         display.line(
             f"{schedule.epochs} epochs of {loop.steps:,} steps, batch {settings.data.batch_size}, "
-            f"{settings.optimizer.name}, {schedule.name} schedule, lr {schedule.lr:g}, seed {settings.seed}, "
-            f"{fabric.device.type} × {fabric.world_size}, precision {settings.precision}"
+            f"{schedule.name} schedule, lr {schedule.lr:g}, seed {settings.seed}"
         )
+        display.line(f"{fabric.device.type} × {fabric.world_size}: {describe_choices(settings)}")
         position = loop.train()
         summary = summarize(parts, position, teacher_accuracy)
         if fabric.is_global_zero:

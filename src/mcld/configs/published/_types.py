@@ -72,6 +72,7 @@ class Recipe:
             f"optimizer.weight_decay={self.weight_decay}",
             f"optimizer.clip={'null' if self.clip is None else self.clip}",
             "label_smoothing=0.0",
+            "precision=32",
         ]
         if self.decays:
             points = ",".join(str(epoch / self.epochs) for epoch in self.decays)
