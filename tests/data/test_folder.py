@@ -25,7 +25,7 @@ def refusal(path: Path, **options: object) -> str:
 
 
 def test_everything_follows_from_the_files(photos: Path) -> None:
-    data = load_data("folder", path=photos)
+    data = load_data("folder", path=photos, cache="off")
     assert data.info.classes == ("cat", "dog")
     assert (data.info.channels, data.info.image_size) == (3, (32, 32))
     assert (len(data.train), len(data.val), data.notes) == (24, 12, ())
@@ -95,7 +95,7 @@ def test_files_of_every_kind_are_found(photos: Path, write_image: WriteImage) ->
 def test_one_damaged_image_is_skipped_and_named(photos: Path) -> None:
     victim = photos / "train" / "dog" / "03.jpg"
     victim.write_bytes(victim.read_bytes()[:-40])
-    data = load_data("folder", path=photos)
+    data = load_data("folder", path=photos, cache="off")
     assert (len(data.train), len(data.val)) == (23, 12)
     assert data.train.labels.tolist() == [0] * 12 + [1] * 11
     (note,) = data.notes
@@ -209,7 +209,7 @@ def test_exif_orientation_is_respected() -> None:
 
 
 def test_real_photos(shared: Path) -> None:
-    data = load_data("folder", path=shared / "data" / "clothing")
+    data = load_data("folder", path=shared / "data" / "clothing", cache="off")
     assert isinstance(data.train, FileSplit)
     assert len(data.info.classes) == 10
     assert data.info.image_size == (96, 96)

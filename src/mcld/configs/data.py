@@ -107,6 +107,8 @@ class Folder(DataOptions):
             at most 224.
         scale: the smallest share of an image's area that a random crop keeps. ImageNet recipes use 0.08; 0.35 is
             milder, for sets of thousands of images.
+        cache: keep the decoded images in the user's cache folder: ``on``, ``off``, or ``auto``: where there is room on
+            the disk and in memory.
     """
 
     name: str = "folder"
@@ -114,6 +116,7 @@ class Folder(DataOptions):
     val: str | None = None
     image_size: int | None = None
     scale: float = 0.35
+    cache: str = "auto"
 
 
 @dataclass
@@ -124,6 +127,8 @@ class ImageNet(DataOptions):
         path: the folder that holds ``train`` and ``val``.
         image_size: pixels.
         scale: the smallest share of an image's area that a random crop keeps.
+        cache: keep the decoded images in the user's cache folder: ``on``, ``off``, or ``auto``: where there is room on
+            the disk and in memory.
         check: decode every image once before training, which takes minutes to hours; the result is remembered.
     """
 
@@ -131,6 +136,7 @@ class ImageNet(DataOptions):
     path: str = MISSING
     image_size: int = 224
     scale: float = 0.08
+    cache: str = "auto"
     check: bool = False
 
 

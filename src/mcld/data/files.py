@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mcld.data.cache import remembered
+from mcld.data.decoded import DecodedImages
 from mcld.data.images import read_image
 from mcld.data.memory import channel_stats
 from mcld.data.views import SeedViews, TwoKinds, second_kind
@@ -24,6 +25,7 @@ class FileSplit:
         labels: (N,) int64.
         views: how a view is made from a decoded image.
         content: a digest of what the files hold.
+        decoded: their decoded pixels, where they are kept; the views are the same without.
     """
 
     root: str
@@ -31,6 +33,7 @@ class FileSplit:
     labels: Tensor
     views: SeedViews | TwoKinds[SeedViews]
     content: str
+    decoded: DecodedImages | None = None
 
     @property
     def in_memory(self) -> bool:
@@ -52,7 +55,10 @@ class FileSplit:
         views = self.views
         if isinstance(views, TwoKinds):
             views, view = views.part(view)
-        return views.render(read_image(os.path.join(self.root, self.files[index]), views.mode), index, view)  # noqa: PTH118
+        image = None if self.decoded is None else self.decoded.read(index)
+        if image is None:
+            image = read_image(os.path.join(self.root, self.files[index]), views.mode)  # noqa: PTH118
+        return views.render(image, index, view)
 
     def fingerprint(self) -> str:
         """A hex digest of the files' content, their labels, and grey or colour."""

@@ -9,6 +9,7 @@ import torch
 from mcld.configs.data import Folder
 from mcld.data._classes import handful
 from mcld.data._types import DataInfo, DataSet
+from mcld.data.decoded import decoded_images
 from mcld.data.files import FileSplit, file_stats
 from mcld.data.images import SUFFIXES, check_files, sort_out
 from mcld.data.views import SeedViews
@@ -64,7 +65,14 @@ def load(options: Folder) -> DataSet:
         policy=options.policy,
     )
     return file_data(
-        "folder", train.classes, kept[0], kept[1], (checks[0].content, checks[1].content), views, notes=notes
+        "folder",
+        train.classes,
+        kept[0],
+        kept[1],
+        (checks[0].content, checks[1].content),
+        views,
+        options.cache,
+        notes=notes,
     )
 
 
@@ -168,15 +176,17 @@ def file_data(
     val: Listing,
     content: tuple[str, str],
     views: SeedViews,
+    cache: str,
     *,
     stats: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
     notes: tuple[str, ...] = (),
 ) -> DataSet:
     """A data set of two splits of files; statistics are those of the training images unless given."""
-    splits = [
-        FileSplit(str(part.folder), tuple(part.files), torch.tensor(part.labels), shown, digest)
-        for part, shown, digest in ((train, views, content[0]), (val, replace(views, random=False), content[1]))
-    ]
+    splits = []
+    for part, shown, digest in ((train, views, content[0]), (val, replace(views, random=False), content[1])):
+        decoded, found = decoded_images(cache, str(part.folder), part.files, views.mode)
+        notes += found
+        splits.append(FileSplit(str(part.folder), tuple(part.files), torch.tensor(part.labels), shown, digest, decoded))
     mean, std = stats or file_stats(splits[0])
     channels = 3 if views.mode == "RGB" else 1
     return DataSet(

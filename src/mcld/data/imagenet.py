@@ -53,7 +53,9 @@ def load(options: ImageNet) -> DataSet:
         scale=options.scale,
         policy=options.policy,
     )
-    return file_data("imagenet", names, kept[0], kept[1], (content[0], content[1]), views, stats=STATS, notes=notes)
+    return file_data(
+        "imagenet", names, kept[0], kept[1], (content[0], content[1]), views, options.cache, stats=STATS, notes=notes
+    )
 
 
 def class_names(part: Listing, file: Path | None) -> list[str]:

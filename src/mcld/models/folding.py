@@ -49,7 +49,7 @@ def _pairs(network: nn.Module) -> list[tuple[str, str]]:
     """Names of convolutions and of the batch normalisations that can be folded into them."""
     try:
         graph = _Tracer().trace(network)
-    except Exception:  # noqa: BLE001 (a forward pass that depends on its input fails in any way it likes)
+    except Exception:  # a forward pass that depends on its input fails in any way it likes
         return []
     modules = dict(network.named_modules(remove_duplicate=False))
     runs = Counter(id(modules[str(node.target)]) for node in graph.nodes if node.op == "call_module")

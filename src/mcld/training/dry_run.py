@@ -6,9 +6,9 @@ import torch
 
 from mcld.configs.schema import Distill, Train
 from mcld.runs import RunDirectory
-from mcld.teacher import LiveTeacher
+from mcld.training.choices import describe_choices
 from mcld.training.display import Display
-from mcld.training.loop import train_loader
+from mcld.training.loop import live_teacher, train_loader
 from mcld.training.parts import build_parts, create_optimizer, default_run_name
 from mcld.training.run import describe_parts, launch
 
@@ -38,9 +38,7 @@ def dry_run(settings: Train | Distill, *, force: bool = False) -> None:
     objective = parts.objective()
     optimizer = create_optimizer(settings.optimizer, schedule.lr * 1e-6, list(objective.parameters()))
     module, fabric_optimizer = fabric.setup(objective, optimizer)
-    teacher = (
-        LiveTeacher(fabric.to_device(parts.teacher), parts.teacher_features) if parts.teacher is not None else None
-    )
+    teacher = live_teacher(fabric, parts)
     terms: dict[str, torch.Tensor] = {}
     started, done = time.perf_counter(), 0
     for step, batch in enumerate(loader.epoch(0)):
@@ -60,8 +58,9 @@ def dry_run(settings: Train | Distill, *, force: bool = False) -> None:
     steps = loader.steps_per_epoch * schedule.epochs
     display.line(
         f"{schedule.epochs} epochs of {loader.steps_per_epoch:,} steps, batch {settings.data.batch_size}, "
-        f"{settings.optimizer.name}, {schedule.name} schedule, lr {schedule.lr:g}"
+        f"{schedule.name} schedule, lr {schedule.lr:g}"
     )
+    display.line(f"{fabric.device.type}: {describe_choices(settings)}")
     shown = "  ".join(f"{name} {float(value):.3f}" for name, value in terms.items())
     display.line(f"loss terms at the first weights: {shown}")
     display.line(

@@ -16,7 +16,7 @@ from mcld.errors import InputError, RunError
 from mcld.evaluation import Accuracy, evaluate
 from mcld.models.network import save_state, save_weights
 from mcld.runs import RunDirectory
-from mcld.teacher import Teacher
+from mcld.teacher import LiveTeacher, Teacher
 from mcld.training.checkpoint import load_checkpoint, random_state, restore_random_state, save_checkpoint
 from mcld.training.display import Bar, Display
 from mcld.training.objective import TermMeter
@@ -326,6 +326,14 @@ def train_loader(fabric: Fabric, parts: Parts) -> TrainLoader:
         workers=settings.data.workers,
         views=parts.method.views,
     )
+
+
+def live_teacher(fabric: Fabric, parts: Parts) -> LiveTeacher | None:
+    """The teacher of a run on its device, if there is one."""
+    if parts.teacher is None:
+        return None
+    channels_last = parts.settings.channels_last is True
+    return LiveTeacher(fabric.to_device(parts.teacher), parts.teacher_features, channels_last=channels_last)
 
 
 def evaluate_on(

@@ -255,10 +255,17 @@ def default_learning_rate(name: str, optimizer: Optimizer) -> float:
 
 def create_optimizer(settings: Optimizer, lr: float, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
     """The optimizer over the student's and the method's parameters."""
-    common = {"lr": lr, "weight_decay": settings.weight_decay, "fused": settings.fused is True or None}
+    fused = settings.fused is True or None  # None leaves it to PyTorch
     if settings.name == "adamw":
-        return torch.optim.AdamW(parameters, **common)
-    return torch.optim.SGD(parameters, momentum=settings.momentum, nesterov=settings.nesterov, **common)
+        return torch.optim.AdamW(parameters, lr=lr, weight_decay=settings.weight_decay, fused=fused)
+    return torch.optim.SGD(
+        parameters,
+        lr=lr,
+        momentum=settings.momentum,
+        nesterov=settings.nesterov,
+        weight_decay=settings.weight_decay,
+        fused=fused,
+    )
 
 
 def default_run_name(settings: Train | Distill) -> str:

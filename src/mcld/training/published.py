@@ -11,9 +11,20 @@ from mcld.errors import InputError
 from mcld.models import find_model
 
 # What has no part in the recipe: places, the machine, the seed, and the teacher's weights (its architecture counts).
-_FREE = ("run", "seed", "device", "devices", "threads", "log_every", "channels_last", "compile", "optimizer.fused", "published")
+_FREE = (
+    "run",
+    "seed",
+    "device",
+    "devices",
+    "threads",
+    "log_every",
+    "channels_last",
+    "compile",
+    "optimizer.fused",
+    "published",
+)
 _FREE_GROUPS = ("checkpoints.", "teacher.")
-_FREE_DATA = ("data.path", "data.download", "data.workers", "data.check")
+_FREE_DATA = ("data.path", "data.download", "data.workers", "data.check", "data.cache")
 
 
 def published_block(settings: Train | Distill, teacher: str | None) -> dict[str, Any] | None:

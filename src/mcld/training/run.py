@@ -24,7 +24,7 @@ from mcld.runs.environment import describe_environment
 from mcld.teacher import LiveTeacher, check_teacher
 from mcld.training.choices import choose, describe_choices
 from mcld.training.display import Display
-from mcld.training.loop import Loop, Position, evaluate_on
+from mcld.training.loop import Loop, Position, evaluate_on, live_teacher
 from mcld.training.parts import Parts, build_parts, check_settings, default_run_name
 from mcld.training.published import published_block, published_lines
 from mcld.training.stop import StopRequest
@@ -170,9 +170,10 @@ def _prepare_teacher(
     if parts.teacher is None:
         return None, None, None
     assert isinstance(settings, Distill)
-    teacher = LiveTeacher(fabric.to_device(parts.teacher), parts.teacher_features)
+    teacher = live_teacher(fabric, parts)
+    assert teacher is not None
     predictions = torch.zeros(len(parts.data.val), dtype=torch.int64, device=fabric.device)
-    accuracy = evaluate_on(fabric, parts, parts.teacher, predictions=predictions)
+    accuracy = evaluate_on(fabric, parts, teacher.network, predictions=predictions)
     display.line(
         f"teacher {settings.teacher.name}: top-1 {accuracy.top1:.2%}, top-5 {accuracy.top5:.2%} on the validation data"
     )

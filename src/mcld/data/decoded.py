@@ -1,0 +1,207 @@
+"""Decoded images of one split in one memory-mapped file of the user's cache, so that each is decoded once."""
+
+import contextlib
+import hashlib
+import mmap
+import os
+import shutil
+import struct
+import tempfile
+import zlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mcld.data.cache import cache_dir, listing_key
+from mcld.data.images import read_image
+from mcld.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+# The file: the pixels of all images, one row (offset, width, height, crc32) for each, and this: a mark, the key, the
+# digest of the rows, how many they are.
+_TAIL = struct.Struct("<8s32s32sq")
+_MARK = b"mcldpix1"
+_DISK, _MEMORY = 0.25, 0.5
+
+
+class DecodedImages:
+    """The images of a cache file that :func:`decoded_images` has found whole.
+
+    Args:
+        path: the file.
+        mode: ``RGB`` or ``L``.
+        rows: (N, 4) int64: offset, width, height and checksum of each image.
+    """
+
+    def __init__(self, path: Path, mode: str, rows: NDArray[np.int64]) -> None:
+        self._path, self._mode, self._rows = path, mode, rows
+        self._pixels: mmap.mmap | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the mapping: a worker process that is not forked opens its own."""
+        return {**self.__dict__, "_pixels": None}
+
+    def read(self, index: int) -> "Image | None":
+        """One image, exactly as :func:`mcld.data.images.read_image` returns it; None when its pixels are damaged.
+
+        The file is then deleted, so that the next start makes it again.
+        """
+        from PIL import Image
+
+        offset, width, height, checksum = self._rows[index].tolist()
+        with contextlib.suppress(OSError, ValueError):
+            if self._pixels is None:
+                with self._path.open("rb") as file:
+                    self._pixels = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            data = self._pixels[offset : offset + width * height * len(self._mode)]
+            if zlib.crc32(data) == checksum:
+                return Image.frombytes(self._mode, (width, height), data)
+        with contextlib.suppress(OSError):
+            self._path.unlink()
+        return None
+
+
+def decoded_images(
+    choice: str, root: str, files: Sequence[str], mode: str
+) -> tuple[DecodedImages | None, tuple[str, ...]]:
+    """The decoded images of one split, made at the first call; they are bound to the files' paths, sizes and times.
+
+    Args:
+        choice: ``on``, ``off``, or ``auto``: only where they take at most a quarter of the disk space that is left and
+            half of the memory that is free, as estimated from some of the files. Beyond that, reading pixels from the
+            disk would cost more than decoding.
+        root: the folder that the files are relative to.
+        files: relative paths.
+        mode: ``RGB`` or ``L``.
+
+    Returns:
+        (the images, or None where files are to be decoded each time; notes for the user).
+
+    Raises:
+        InputError: for another choice, an image that cannot be read, or with ``on`` a cache that cannot be written.
+    """
+    if choice not in ("auto", "on", "off"):
+        raise InputError(f"data.cache={choice}; expected auto, on or off")
+    if choice == "off":
+        return None, ()
+    key = bytes.fromhex(listing_key(root, files, "decoded", mode, 1))
+    place = hashlib.sha256(f"{Path(root).resolve()}/{mode}".encode("utf-8", "surrogateescape")).hexdigest()
+    path = cache_dir() / "decoded" / f"{place[:32]}.pixels"  # one for each folder: a stale one is written over
+    rows = _read_rows(path, key, len(files), len(mode))
+    if rows is not None:
+        return DecodedImages(path, mode, rows), ()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        size = _estimate(root, files, mode)
+        if choice == "auto" and not _fits(size, path.parent):
+            return None, (f"{root}: decoded, the images would take about {_gigabytes(size)}, too much to keep them",)
+        with _locked(path):
+            rows = _read_rows(path, key, len(files), len(mode))  # another process may have been first
+            if rows is not None:
+                return DecodedImages(path, mode, rows), ()
+            rows = _write(path, key, root, files, mode)
+    except OSError as error:
+        if choice == "on":
+            raise InputError(f"data.cache=on: cannot write {path}: {error.strerror or error}") from None
+        return None, (f"{root}: the decoded images cannot be kept: cannot write {path}: {error.strerror or error}",)
+    note = (
+        f"{root}: kept {len(files):,} decoded images ({_gigabytes(path.stat().st_size)}) in {path}; off: data.cache=off"
+    )
+    return DecodedImages(path, mode, rows), (note,)
+
+
+def _read_rows(path: Path, key: bytes, count: int, channels: int) -> NDArray[np.int64] | None:
+    """The rows of a whole cache file for this key; None when it is absent, stale or damaged."""
+    try:
+        with path.open("rb") as file:
+            file.seek(-_TAIL.size - 32 * count, os.SEEK_END)
+            pixels, content = file.tell(), file.read(32 * count)
+            mark, found, digest, rows = _TAIL.unpack(file.read())
+    except (OSError, ValueError, struct.error):
+        return None
+    if (mark, found, digest, rows) != (_MARK, key, hashlib.sha256(content).digest(), count):
+        return None
+    table = np.frombuffer(content, dtype="<i8").reshape(count, 4)
+    offset, width, height, _ = table[-1].tolist()
+    return table if pixels == offset + width * height * channels else None
+
+
+def _write(path: Path, key: bytes, root: str, files: Sequence[str], mode: str) -> NDArray[np.int64]:
+    rows = np.zeros((len(files), 4), dtype="<i8")
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp") as file:
+        offset = 0
+        for row, (data, width, height) in enumerate(_decode_all(root, files, mode)):
+            file.write(data)
+            rows[row] = offset, width, height, zlib.crc32(data)
+            offset += len(data)
+        content = rows.tobytes()
+        file.write(content + _TAIL.pack(_MARK, key, hashlib.sha256(content).digest(), len(files)))
+        file.flush()
+        os.fsync(file.fileno())
+        path.unlink(missing_ok=True)
+        os.link(file.name, path)  # the whole file gets its name; the temporary name goes with the block
+    return rows
+
+
+def _decode_all(root: str, files: Sequence[str], mode: str) -> Iterator[tuple[bytes, int, int]]:
+    def decode(file: str) -> tuple[bytes, int, int]:
+        image = read_image(os.path.join(root, file), mode)  # noqa: PTH118
+        return image.tobytes(), *image.size
+
+    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
+        for first in range(0, len(files), 256):  # not all at once: what is decoded waits in memory
+            yield from pool.map(decode, files[first : first + 256])
+
+
+def _estimate(root: str, files: Sequence[str], mode: str, sample: int = 256) -> int:
+    """Bytes of all decoded images, from the sizes of evenly spaced ones."""
+    from PIL import Image, UnidentifiedImageError
+
+    chosen = files[:: max(1, len(files) // sample)]
+    total = 0
+    for file in chosen:
+        try:
+            with Image.open(os.path.join(root, file)) as image:  # noqa: PTH118 (reads the header only)
+                total += image.width * image.height * len(mode)
+        except UnidentifiedImageError:
+            raise InputError(f"cannot read the image {root}/{file}: not an image; replace or remove it") from None
+    return total * len(files) // max(1, len(chosen))
+
+
+def _fits(size: int, folder: Path) -> bool:
+    return size <= _DISK * shutil.disk_usage(folder).free and size <= _MEMORY * _free_memory()
+
+
+def _free_memory() -> int:
+    """Bytes of memory that could be had; all of it where the system does not say what is in use."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    with contextlib.suppress(AttributeError, ValueError, OSError):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return 0
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One process makes the file, others wait for it; the lock ends with the process."""
+    try:
+        import fcntl
+    except ImportError:  # not a POSIX system: each makes its own, the last one stays
+        yield
+        return
+    file: IO[str]
+    with path.with_suffix(".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
