@@ -11,6 +11,7 @@ import torch
 from mcld.configs.schema import Run
 from mcld.errors import InputError
 
+
 @dataclass(frozen=True)
 class _Best:
     channels_last: bool
@@ -19,8 +20,8 @@ class _Best:
     fused: bool
 
 
-# Channels last is 1.15 to 1.5 times as fast, a fused optimizer takes 1 to 30 ms a step less. Compiling gains 0 to 20% of
-# a step for 13 to 60 s at each start; bf16 is 10 to 38 times slower without AMX or AVX512-BF16, not measured with them.
+# Channels last is 1.15 to 1.5 times as fast, a fused optimizer takes 1 to 30 ms a step less. Compiling gains 0 to 20% a
+# step for 13 to 60 s at each start; bf16 is 10 to 38 times slower without AMX or AVX512-BF16, not measured with them.
 _CPU = _Best(channels_last=True, compile=False, precision="32", fused=True)
 # Not measured, so as PyTorch does by default, but for the fused optimizer: the same arithmetic in fewer kernels.
 _CUDA = _Best(channels_last=False, compile=False, precision="32", fused=True)
