@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mcld import KD, MCLD, create_method
 from mcld.distributed import gather_rows
-from mcld.methods import Category, Instance, Method, Sample, combine
+from mcld.methods import Category, Instance, Method, Sample, combine, list_methods, method_class
 
 Result: TypeAlias = dict[str, Any]
 RANKS, ROWS, STEPS, CLASSES = 2, 5, 3, 4
@@ -36,8 +36,7 @@ SETTINGS: dict[str, Callable[[], Method]] = {
     "defaults": MCLD,
     "no target mask, no centring": lambda: mcld("student", "hard", "columns", target_mask=False, center=False),
     "bank": lambda: mcld("both", "hard", "prototypes", bank=16),
-    "kd": KD,
-    **{name: partial(create_method, name) for name in ("ckd", "ctkd", "dist", "dkd", "mlkd", "sld")},
+    **{name: partial(create_method, name) for name in list_methods() if method_class(name).needs == {"logits"}},
     "mlkd as published": partial(create_method, "mlkd", as_published=True),
     "mcld+kd": lambda: combine({"mcld": MCLD(), "kd": KD()}, weights={"kd": 0.5}),
 }

@@ -1,5 +1,6 @@
 """The feature and relation methods: gradients, types, orders, extremes, shapes, state."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -30,6 +31,8 @@ from torch import Tensor
 from mcld import InputError, create_method
 from mcld.methods import Outputs, Shapes, combine, method_class
 from mcld.methods.crd import CRD, OtherClasses, draw_negatives
+from mcld.methods.ft import FT
+from mcld.methods.reviewkd import hierarchical_distance
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -163,13 +166,18 @@ def test_constant_features_give_finite_gradients(name: str, fill: float) -> None
             assert x.grad is None or x.grad.isfinite().all()
 
 
+SCALES = [(torch.float32, 1e-6), (torch.float32, 1e4), (torch.bfloat16, 1e4), (torch.float16, 1e3)]
+
+
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("scale", [1e-6, 1e4])
-def test_small_and_large_features(name: str, scale: float) -> None:
+@pytest.mark.parametrize(("dtype", "scale"), SCALES)
+def test_small_and_large_features(name: str, dtype: torch.dtype, scale: float) -> None:
     method = ready(name).float()
     s, t = (change(cast(x, torch.float32), lambda y: y * scale) for x in (S, T))
-    inputs = tuple(x.clone().requires_grad_() for x in leaves(s))
-    loss = total(method, Outputs(s.logits, inputs[0], inputs[1:], s.classifier), t)
+    inputs = tuple(x.to(dtype).requires_grad_() for x in leaves(s))
+    student = Outputs(s.logits, inputs[0], inputs[1:], s.classifier)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype is torch.bfloat16):
+        loss = total(method, student, cast(t, dtype))
     assert loss.isfinite()
     torch.autograd.backward(loss)
     assert all(x.grad is None or bool(x.grad.isfinite().all()) for x in (*inputs, *method.parameters()))
@@ -181,6 +189,63 @@ def test_zero_at_equal_features(name: str) -> None:
     same = outputs(shapes, 1)
     for x in ready(name, shapes, shapes)(same, same, LABELS, 1.0, INDEX).values():
         assert x.item() == pytest.approx(0.0, abs=1e-12)
+
+
+def as_identity(module: torch.nn.Module) -> None:
+    """Make 1×1 convolutions and linear layers hand through what they get, and batch normalisation nearly."""
+    for part in module.modules():
+        if isinstance(part, torch.nn.Conv2d | torch.nn.Linear):
+            part.weight.data.copy_(torch.eye(len(part.weight)).view_as(part.weight))
+            if part.bias is not None:
+                part.bias.data.zero_()
+
+
+@pytest.mark.parametrize(
+    ("name", "expected", "tolerance"),
+    [
+        ("fitnet", 0.0, 1e-6),  # batch normalisation adds 1e-5 to the variance
+        ("ofd", 0.0, 1e-8),
+        ("vid", 3 * math.log(5) / 2, 1e-6),  # of three stages: the logarithm of the first deviation
+        ("srd", math.log(1e-12), 1e-9),
+    ],
+)
+def test_value_at_equal_features_when_the_projection_is_the_identity(
+    name: str, expected: float, tolerance: float
+) -> None:
+    positive = change(outputs(STUDENT, 1), torch.abs)  # VID has a ReLU between its layers
+    method = ready(name, STUDENT, STUDENT, **({"weight": 1} if name != "srd" else {})).eval()
+    as_identity(method)
+    assert total(method, positive, positive).item() == pytest.approx(expected, abs=tolerance)
+
+
+def test_factors_of_equal_features_are_equal_for_equal_translators() -> None:
+    same = outputs(STUDENT, 1)
+    method = ready("ft", STUDENT, STUDENT, rate=1).eval()
+    assert isinstance(method, FT)
+    assert method.translator is not None
+    assert method.paraphraser is not None
+    method.translator.load_state_dict(method.paraphraser.state_dict())
+    assert method(same, same, LABELS)["factor"].item() == pytest.approx(0.0, abs=1e-12)
+
+
+def test_reviewkd_compares_without_distance_what_is_equal() -> None:
+    x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert hierarchical_distance(x, x).item() == 0
+
+
+def test_crd_where_all_vectors_are_equal() -> None:
+    # Every score is 1/τ, so each of the 1 + K is the own one with probability 1/(1 + K).
+    method = ready("crd", STUDENT, STUDENT, weight=1, negatives=8)
+    assert isinstance(method, CRD)
+    same = change(outputs(STUDENT, 1), torch.ones_like)
+    assert method.student_map is not None
+    assert method.teacher_map is not None
+    method.teacher_map.load_state_dict(method.student_map.state_dict())
+    vector = torch.nn.functional.normalize(method.student_map(same.pooled)[0], dim=0).detach().float()
+    method.banks = {role: vector.expand(N, -1).clone() for role in method.banks}
+    expected = math.log(9) + 8 * math.log(9 / 8)
+    for x in method(same, same, LABELS, 1.0, INDEX).values():
+        assert x.item() == pytest.approx(expected, rel=1e-6)
 
 
 def check_compiled(name: str, backend: str, fullgraph: bool) -> None:

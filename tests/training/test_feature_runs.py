@@ -28,7 +28,7 @@ def words(arrays: list[str], teacher: Path, name: str, *more: str) -> list[str]:
     return [*arrays, f"teacher={teacher}", *student, f"method={name}", *SMALL.get(name, []), *more]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "ctkd"])
 def test_every_method_distils(mcld: Mcld, arrays: list[str], teacher: Path, name: str) -> None:
     status, _, err = mcld("distill", *words(arrays, teacher, name), "run=r")
     assert status == 0, err
@@ -43,7 +43,7 @@ def test_every_method_distils(mcld: Mcld, arrays: list[str], teacher: Path, name
     assert weights.keys() == model.state_dict().keys()  # nothing of the method's
 
 
-@pytest.mark.parametrize("name", ["crd", "reviewkd"])
+@pytest.mark.parametrize("name", ["crd", "reviewkd", "ofd", "ctkd"])
 def test_resumed_runs_end_as_if_never_interrupted(mcld: Mcld, arrays: list[str], teacher: Path, name: str) -> None:
     assert mcld("distill", *words(arrays, teacher, name, "schedule.epochs=3"), "run=r")[0] == 0
     run = RunDirectory("r")
@@ -83,7 +83,8 @@ def test_two_processes_train_the_same_network_as_one(tmp_path: Path, arrays: lis
     command = [
         *(sys.executable, "-m", "mcld", "distill", *arrays, f"teacher={teacher}"),
         *("student=timm/vit_tiny_patch16_224", *(f"student.options.{option}" for option in student)),
-        *("method=[at,cc,crd,nst,pkt,rkd,sp,srd,vid]", "method.crd.negatives=16", "method.weights.sp=0.01"),
+        f"method=[{','.join(NAMES)}]",
+        *("method.crd.negatives=16", "method.weights.sp=0.01", "method.reviewkd.warmup=0"),
         *("schedule.epochs=1", "schedule.lr=0.001", "optimizer.clip=1"),
     ]
     runs = {}

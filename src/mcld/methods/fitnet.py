@@ -41,7 +41,7 @@ class FitNet(FeatureMethod):
     year = 2015
     family = "features"
     needs = MAPS
-    relational = False
+    relational = True  # by the batch normalisation of what it learns
 
     def __init__(self, weight: float = 100.0, stage: int = 2) -> None:
         super().__init__(positive={"weight": weight, "stage": stage})

@@ -49,7 +49,7 @@ class FT(FeatureMethod):
     year = 2018
     family = "features"
     needs = MAPS
-    relational = False
+    relational = True  # by the batch normalisation of what it learns
 
     def __init__(self, weight: float = 200.0, rate: float = 0.5) -> None:
         super().__init__(positive={"weight": weight, "rate": rate})

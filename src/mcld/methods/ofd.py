@@ -70,7 +70,7 @@ class OFD(FeatureMethod):
     year = 2019
     family = "features"
     needs = MAPS
-    relational = False
+    relational = True  # by the batch normalisation of what it learns
     presets = {"imagenet": {"weight": 0.0001}}  # noqa: RUF012 - declared as a ClassVar in Method
 
     def __init__(self, weight: float = 0.001) -> None:

@@ -87,7 +87,7 @@ class ReviewKD(FeatureMethod):
     year = 2021
     family = "features"
     needs = frozenset({"logits", "maps", "pooled"})
-    relational = False
+    relational = True  # by the batch normalisation of what it learns
     presets = {  # noqa: RUF012 - declared as a ClassVar in Method
         "resnet56-resnet20": {"weight": 0.6},
         "resnet110-resnet32": {"weight": 1.0},
