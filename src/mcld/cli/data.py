@@ -1,10 +1,9 @@
 """``mcld data``."""
 
-import inspect
 from collections.abc import Sequence
 
 from mcld.cli.main import Parser
-from mcld.cli.methods import options_lines
+from mcld.cli.methods import described, options_table
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -25,8 +24,8 @@ def main(arguments: Sequence[str]) -> int:
     check_names("data set", [given.name], entries)
     entry = entries[given.name]
     print(f"{entry.name}: {entry.title} ({entry.needs})\n")
-    print(inspect.cleandoc(entry.options.__doc__ or ""))
-    print("\noptions:")
-    for line in options_lines(entry.options(), "data."):
-        print(f"  {line}")
+    print(described(entry.options)[0])
+    print("\noptions, with their defaults and what they may be:")
+    for line in options_table(entry.options(), entry.options, "data."):
+        print(line)
     return 0

@@ -2,10 +2,15 @@
 
 import dataclasses
 import inspect
+import itertools
+import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mcld.cli.main import Parser
+
+WIDTH = 118  # of what is printed, in characters
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -31,26 +36,38 @@ def main(arguments: Sequence[str]) -> int:
 
     cls = method_class(given.name)
     options = method_options(given.name)()
-    print(inspect.cleandoc(cls.__doc__ or ""))
-    for field in dataclasses.fields(options):
-        value = getattr(options, field.name)
-        if dataclasses.is_dataclass(value):
-            print(f"\n{field.name}: {inspect.cleandoc(type(value).__doc__ or '')}")
+    print(described(cls)[0])
     print()
     print(f"paper: {cls.paper or '-'}")
     print(f"family: {cls.family or '-'}")
     print(f"reads: {', '.join(sorted(cls.needs)) or 'labels only'}")
     print(f"views of each image: {cls.views}")
     print(f"cross-entropy weight: {cls.ce_weight:g} (ce_weight)")
-    print("options, with their defaults:")
-    for line in options_lines(options, "method."):
-        print(f"  {line}")
+    table = options_table(options, cls, "method.")
+    print("options, with their defaults and what they may be:" if table else "options: none")
+    for line in table:
+        print(line)
     if cls.presets:
         print("presets, as words for the command line:")
         width = max(map(len, cls.presets))
         for name, preset in cls.presets.items():
             print(f"  {name:<{width}}  {' '.join(preset_words(preset, 'method.')) or '(the defaults)'}")
     return 0
+
+
+def described(cls: type) -> tuple[str, dict[str, str]]:
+    """A class's docstring without its sections and its markup, and what it says of each option."""
+    text, _, rest = inspect.cleandoc(cls.__doc__ or "").partition("\nArgs:\n")
+    if not rest:
+        text, _, rest = text.partition("\nAttributes:\n")
+    text, rest = (re.sub(r":\w+:`([^`]*)`", r"\1", part).replace("``", "") for part in (text, rest))
+    meanings: dict[str, str] = {}
+    for line in itertools.takewhile(lambda line: line.startswith(" ") or not line, rest.splitlines()):
+        if found := re.match(r" {4}(\w+): (.*)", line):
+            name, meanings[found[1]] = found[1], found[2]
+        elif line.strip():
+            meanings[name] += f" {line.strip()}"
+    return re.split(r"\n(?:Raises|Example):\n", text)[0].strip(), meanings
 
 
 def preset_words(preset: Mapping[str, Any], prefix: str) -> list[str]:
@@ -64,16 +81,26 @@ def preset_words(preset: Mapping[str, Any], prefix: str) -> list[str]:
     return words
 
 
-def options_lines(options: Any, prefix: str) -> list[str]:
-    """``key=default`` of every option, nested ones included."""
+def options_table(options: Any, cls: type, prefix: str) -> list[str]:
+    """Lines with ``key=default`` of every option, nested ones included, and beside it what the option means."""
+    rows = _option_rows(options, cls, prefix)
+    indent = max((len(word) for word, _ in rows), default=0) + 4
     lines = []
+    for word, meaning in rows:
+        lines += textwrap.wrap(f"  {word:<{indent - 4}}  {meaning}", WIDTH, subsequent_indent=" " * indent)
+    return lines
+
+
+def _option_rows(options: Any, cls: type, prefix: str) -> list[tuple[str, str]]:
+    meanings = {name: meaning for base in reversed(cls.__mro__) for name, meaning in described(base)[1].items()}
+    rows = []
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
         if dataclasses.is_dataclass(value):
-            lines += options_lines(value, f"{prefix}{field.name}.")
+            rows += _option_rows(value, type(value), f"{prefix}{field.name}.")
         elif field.name != "name":
-            lines.append(f"{prefix}{field.name}={_word(value)}")
-    return lines
+            rows.append((f"{prefix}{field.name}={_word(value)}", meanings.get(field.name, "")))
+    return rows
 
 
 def _word(value: object) -> str:

@@ -46,8 +46,9 @@ class Sample:
 class Instance(Sample):
     """Options of the instance-wise term: the two networks' logits of one image belong together.
 
+    Those that are not explained here are as in :class:`Sample`.
+
     Attributes:
-        weight: as in :class:`Sample`, like the others that are not explained here.
         target_mask: the Target Mask: leave *other* images of the anchor's class out of the denominator.
     """
 
@@ -62,8 +63,9 @@ class Instance(Sample):
 class Category(Sample):
     """Options of the category-wise term: the two networks' views of one class belong together.
 
+    Those that are not explained here are as in :class:`Sample`.
+
     Attributes:
-        weight: as in :class:`Sample`, like the others that are not explained here.
         form: ``columns`` (a class is its column of the logits, one number for each image of the batch; every class has
             one, also without an image in the batch) or ``prototypes`` (a class is the mean logit row of its images in
             the batch and the bank; anchors are the rows of images, classes without an image do not count).
