@@ -14,7 +14,7 @@ def settings(*words: str) -> Run:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["device=cpu"], "precision 32, channels last, fused sgd, not compiled"),
+        (["device=cpu"], "precision 32, channels first, fused sgd, not compiled"),
         (["device=cpu", "channels_last=false", "compile=true"], "precision 32, channels first, fused sgd, compiled"),
         (
             ["device=cpu", "optimizer=adamw", "optimizer.fused=false"],

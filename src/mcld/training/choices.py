@@ -22,7 +22,7 @@ class _Best:
 
 # Channels last is 1.15 to 1.5 times as fast, a fused optimizer takes 1 to 30 ms a step less. Compiling gains 0 to 20% a
 # step for 13 to 60 s at each start; bf16 is 10 to 38 times slower without AMX or AVX512-BF16, not measured with them.
-_CPU = _Best(channels_last=True, compile=False, precision="32", fused=True)
+_CPU = _Best(channels_last=False, compile=False, precision="32", fused=True)
 # Not measured, so as PyTorch does by default, but for the fused optimizer: the same arithmetic in fewer kernels.
 _CUDA = _Best(channels_last=False, compile=False, precision="32", fused=True)
 _OTHER = _Best(channels_last=False, compile=False, precision="32", fused=False)
