@@ -95,8 +95,7 @@ class Training:
         self.objective = parts.objective().to(device).train()
         self.clip = settings.optimizer.clip
         assert settings.schedule.lr is not None
-        parameters = list(self.objective.parameters())
-        self.optimizer = create_optimizer(settings.optimizer, settings.schedule.lr / 100, parameters)
+        self.optimizer = create_optimizer(settings.optimizer, settings.schedule.lr / 100, self.objective)
         self.teacher: LiveTeacher | None = None
         if parts.teacher is not None:
             self.teacher = LiveTeacher(parts.teacher.to(device), parts.teacher_features)

@@ -95,6 +95,10 @@ def test_lists(mcld: Mcld) -> None:
     _, models, _ = mcld("models")
     assert re.search(r"^resnet8x4 .*1,233,540 +177\.1 +32 +0\.05", models, re.MULTILINE)
     assert "timm/NAME" in models
+    _, fitted, _ = mcld("models", "timm/pit_ti_224", "ResNet20", "--size", "32", "--classes", "10")
+    assert re.search(r"^timm/pit_ti_224 +timm +4,512,458 +42\.5 +32 +0\.05$", fitted, re.MULTILINE)
+    assert re.search(r"^resnet20 +resnet +272,474 ", fitted, re.MULTILINE)
+    assert "timm/pit_ti_224 is fitted to the images: img_size=32 patch_size=8 stride=4" in fitted
 
 
 def test_settings_can_be_looked_at_without_running(mcld: Mcld, tmp_path: Path) -> None:

@@ -96,6 +96,26 @@ def test_what_is_missing_is_named(words: list[str], said: str) -> None:
         compose("train", words)
 
 
+def test_a_recipe_is_so_many_words_and_what_is_said_wins() -> None:
+    words = ["data=digits", "model=timm/deit_tiny_patch16_224", "recipe=vit", "schedule.lr=0.002", "schedule=one_cycle"]
+    settings = compose("train", words)
+    assert isinstance(settings, Train)
+    assert (settings.recipe, settings.data.policy, settings.data.batch_size) == ("vit", "trivial", 128)
+    optimizer = settings.optimizer
+    assert (optimizer.name, optimizer.weight_decay, optimizer.decay_norms, optimizer.clip) == (
+        "adamw",
+        0.05,
+        False,
+        1.0,
+    )
+    assert (settings.schedule.name, settings.schedule.lr, settings.schedule.warmup) == ("one_cycle", 0.002, 0.1)
+    assert (settings.label_smoothing, settings.model.options) == (0.1, {"drop_path_rate": 0.1})
+    student = distill("recipe=vit", "student=resnet8").student
+    assert student.options == {}  # stochastic depth is an option of timm's networks
+    off = distill("recipe=vit", "student=timm/resnet18", "student.options.drop_path_rate=0.0").student
+    assert off.options == {"drop_path_rate": 0.0}
+
+
 def test_settings_come_back_from_yaml(tmp_path: Path) -> None:
     for settings in (
         distill("method=[mcld,kd]", "method.kd.temperature=3", "student.options.width=8", "schedule.lr=0.1"),

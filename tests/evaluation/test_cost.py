@@ -25,6 +25,15 @@ def test_counts_attention() -> None:
     assert count_macs(model, (3, 32, 32)) == 64 * 48 * width + 2 * block + width * 10
 
 
+def test_a_parameter_may_be_the_input_of_a_module() -> None:
+    assert count_macs(create_model("timm/pit_ti_224", 10, img_size=32, patch_size=8, stride=4), (3, 32, 32)) > 4e7
+
+
+def test_images_that_do_not_fit() -> None:
+    with pytest.raises(InputError, match="the network cannot take images of 3×32×32: Wrong image height! Expected 224"):
+        count_macs(create_model("torchvision/vit_b_32", 10), (3, 32, 32))
+
+
 def test_leaves_modes_and_statistics_alone() -> None:
     model = create_model("resnet8", 10).train()
     model.get_submodule("layer1").eval()

@@ -11,7 +11,7 @@ import torchvision
 from torch import nn
 
 from mcld.errors import InputError
-from mcld.models import create_model, default_lr, find_model, list_models
+from mcld.models import create_model, default_lr, find_model, fitting_options, list_models
 
 
 def test_importing_is_light_and_the_zoo_needs_torch_alone() -> None:
@@ -123,6 +123,37 @@ def test_models_of_other_libraries(name: str, in_channels: int, side: int, optio
         model = create_model(name, 7, in_channels, **options)
     logits = model.train()(torch.empty(2, in_channels, side, side, device="meta"))
     assert logits.shape == (2, 7)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "given", "chosen"),
+    [
+        ("timm/deit_tiny_patch16_224", (32, 32), {}, {"img_size": 32, "patch_size": 4}),
+        ("timm/deit_tiny_patch16_224", (48, 64), {}, {"img_size": [48, 64], "patch_size": 8}),
+        ("timm/deit_tiny_patch16_224", (224, 224), {}, {"img_size": 224}),
+        ("timm/deit_tiny_patch16_224", (32, 32), {"patch_size": 8}, {"img_size": 32}),
+        ("timm/deit_tiny_patch16_224", (32, 32), {"img_size": 32, "depth": 2}, {"patch_size": 4}),
+        ("timm/pit_ti_224", (32, 32), {}, {"img_size": 32, "patch_size": 8, "stride": 4}),
+        ("timm/swin_tiny_patch4_window7_224", (32, 32), {}, {"img_size": 32}),
+        ("timm/mixer_s16_224", (32, 32), {}, {"img_size": 32}),
+        ("timm/resnet18", (32, 32), {}, {}),
+        ("timm/nothing", (32, 32), {}, {}),
+        ("torchvision/resnet18", (32, 32), {}, {}),
+        ("resnet20", (32, 32), {}, {}),
+    ],
+)
+def test_what_fits_a_model_to_small_images(
+    name: str, size: tuple[int, int], given: dict[str, Any], chosen: dict[str, Any]
+) -> None:
+    assert fitting_options(name, size, given) == chosen
+    if chosen:
+        with torch.device("meta"):
+            model = create_model(name, 7, **given, **chosen)
+        assert model(torch.empty(2, 3, *size, device="meta")).shape == (2, 7)
+
+
+def test_published_weights_keep_their_patches() -> None:
+    assert fitting_options("timm/deit_tiny_patch16_224", (32, 32), {}, patches=False) == {"img_size": 32}
 
 
 def test_pretrained_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,6 +77,7 @@ class Optimizer:
         momentum: for ``sgd``.
         nesterov: for ``sgd``.
         weight_decay: on all parameters, as in the field's recipe.
+        decay_norms: false leaves normalisation, biases, tokens and position embeddings without weight decay.
         clip: the largest norm of the gradient; null for none. Contrast of small logits has large gradients: without a
             limit the first steps of MCLD at a high learning rate can destroy the student.
         fused: one pass over all parameters; ``auto`` where the device is known to gain.
@@ -86,6 +87,7 @@ class Optimizer:
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 5e-4
+    decay_norms: bool = True
     clip: float | None = 5.0
     fused: bool | str = "auto"
 
@@ -108,6 +110,8 @@ class Run:
     Attributes:
         published: the recipe of a published row, such as ``cifar100/resnet32x4-resnet8x4/kd`` (``mcld published``);
             what else is said on the command line wins.
+        recipe: a ready choice of settings: ``vit`` for vision transformers (AdamW, warm-up, cosine, label smoothing,
+            TrivialAugment; ``--cfg job`` shows all); what else is said on the command line wins.
         label_smoothing: of the cross-entropy, from 0 to 1.
         seed: of the first weights, the data order, the augmentation.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
@@ -125,6 +129,7 @@ class Run:
     optimizer: Optimizer = field(default_factory=Optimizer)
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
     published: str | None = None
+    recipe: str | None = None
     label_smoothing: float = 0.0
     seed: int = 0
     device: str = "auto"

@@ -24,7 +24,7 @@ def count_macs(model: nn.Module, input_size: tuple[int, ...]) -> int:
         input_size: (channels, height, width) of an image, all at least 1.
 
     Raises:
-        InputError: when the size is not of that form.
+        InputError: when the size is not of that form, or the model cannot take such images.
 
     >>> count_macs(nn.Conv2d(3, 16, 3, padding=1), (3, 32, 32)) == 32 * 32 * 16 * 3 * 3 * 3
     True
@@ -35,9 +35,14 @@ def count_macs(model: nn.Module, input_size: tuple[int, ...]) -> int:
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        # The fused attention of the CPU is unknown to the counter; as two matrix products it is counted.
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        # The fused attention of the CPU is unknown to the counter; as two matrix products it is counted. Gradients are
+        # on, since without them the counter stumbles over a module that takes a parameter as its input (PiT).
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
             model(torch.zeros(1, *input_size, device=like.device, dtype=like.dtype))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        size = "×".join(map(str, input_size))
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"the network cannot take images of {size}: {reason}") from error
     finally:
         for module, training in modes:
             module.training = training

@@ -5,7 +5,7 @@ import functools
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,6 +135,30 @@ def create_model(name: str, num_classes: int, in_channels: int = 3, **options: A
     entry = find_model(name)
     _check_options(entry, options)
     return entry.build(num_classes, in_channels, **options)
+
+
+def fitting_options(
+    name: str, image_size: Sequence[int], options: Mapping[str, Any], *, patches: bool = True
+) -> dict[str, Any]:
+    """The options that a model should have besides those given, for images of this size.
+
+    Only vision transformers of timm need any: ``img_size`` and, for small images, ``patch_size``.
+
+    Args:
+        name: as for :func:`create_model`.
+        image_size: (height, width) in pixels.
+        options: what a person has chosen.
+        patches: whether patches may have another size than the published weights are for.
+
+    >>> fitting_options("timm/deit_tiny_patch16_224", (32, 32), {})
+    {'img_size': 32, 'patch_size': 4}
+    """
+    if not name.startswith("timm/"):
+        return {}
+    found: dict[str, Any] = importlib.import_module("mcld.models._timm").fitting(
+        name.partition("/")[2], image_size, options, patches=patches
+    )
+    return found
 
 
 def _check_options(entry: ModelEntry, options: dict[str, Any]) -> None:

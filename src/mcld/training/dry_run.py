@@ -36,7 +36,7 @@ def dry_run(settings: Train | Distill, *, force: bool = False) -> None:
     schedule = settings.schedule
     assert schedule.lr is not None
     objective = parts.objective()
-    optimizer = create_optimizer(settings.optimizer, schedule.lr * 1e-6, list(objective.parameters()))
+    optimizer = create_optimizer(settings.optimizer, schedule.lr * 1e-6, objective)
     module, fabric_optimizer = fabric.setup(objective, optimizer)
     teacher = live_teacher(fabric, parts)
     terms: dict[str, torch.Tensor] = {}

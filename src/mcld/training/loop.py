@@ -92,7 +92,7 @@ class Loop:
             parts.student.compile()
         assert settings.schedule.lr is not None
         self.peak_lr = settings.schedule.lr
-        self.optimizer = create_optimizer(settings.optimizer, self.peak_lr, list(self.objective.parameters()))
+        self.optimizer = create_optimizer(settings.optimizer, self.peak_lr, self.objective)
         self.module, self.fabric_optimizer = fabric.setup(self.objective, self.optimizer)
         self.meter = TermMeter(fabric.device)
         self.position = Position()

@@ -1,7 +1,6 @@
 """From settings to the parts of a run."""
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from mcld.data import DataInfo, DataSet, check_classes, load_data
 from mcld.errors import InputError
 from mcld.features import Features
 from mcld.methods import Method, create_method
-from mcld.models import default_lr, load_checkpoint
+from mcld.models import default_lr, fitting_options, load_checkpoint
 from mcld.models.network import ModelSpec, Network, load_weights, reuse_classifier
 from mcld.runs import RunDirectory
 from mcld.training.objective import Objective
@@ -190,6 +189,13 @@ def build_network(settings: NetworkSettings, data: DataInfo, role: str, notes: l
         if Path(name).exists() or (name.count("/") and name.split("/")[0] not in ("timm", "torchvision")):
             what = "is not a run directory" if Path(name).exists() else "does not exist, nor is it a model"
             raise InputError(f"{role}={name} {what}; expected a run directory, or a name from: mcld models")
+        options = {**settings.options, **({"pretrained": True} if settings.pretrained else {})}
+        trained = settings.pretrained or settings.checkpoint is not None
+        chosen = fitting_options(name, data.image_size, options, patches=not trained)
+        if chosen:
+            size = "×".join(map(str, data.image_size))
+            words = " ".join(f"{role}.options.{key}={value}" for key, value in chosen.items())
+            notes.append(f"{role} {name} for images of {size} px: {words}")
         spec = ModelSpec(
             architecture=name,
             num_classes=len(data.classes),
@@ -198,7 +204,7 @@ def build_network(settings: NetworkSettings, data: DataInfo, role: str, notes: l
             std=list(data.std),
             classes=list(data.classes),
             image_size=list(data.image_size),
-            options={**settings.options, **({"pretrained": True} if settings.pretrained else {})},
+            options={**options, **chosen},
         )
         network = spec.build()
         if settings.pretrained:
@@ -253,8 +259,30 @@ def default_learning_rate(name: str, optimizer: Optimizer) -> float:
     return default_lr(name)
 
 
-def create_optimizer(settings: Optimizer, lr: float, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimizer over the student's and the method's parameters."""
+def parameter_groups(settings: Optimizer, module: nn.Module) -> list[dict[str, Any]]:
+    """The parameters of a module for the optimizer: those with weight decay, and perhaps those without.
+
+    With ``decay_norms=false`` the second hold what has fewer than two dimensions (the weights of normalisation, biases)
+    and what a network of timm exempts by its ``no_weight_decay`` (tokens, position embeddings).
+    """
+    named = dict(module.named_parameters())
+    exempt: set[str] = set()
+    if not settings.decay_norms:
+        exempt = {name for name, parameter in named.items() if parameter.ndim < 2}
+        for path, part in module.named_modules():
+            listed = getattr(part, "no_weight_decay", None)
+            if callable(listed):
+                exempt |= {f"{path}.{name}".lstrip(".") for name in listed()}
+    groups: list[dict[str, Any]] = [
+        {"params": [parameter for name, parameter in named.items() if name not in exempt]},
+        {"params": [parameter for name, parameter in named.items() if name in exempt], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def create_optimizer(settings: Optimizer, lr: float, module: nn.Module) -> torch.optim.Optimizer:
+    """The optimizer over the parameters of a module, which holds the student and the method."""
+    parameters = parameter_groups(settings, module)
     fused = settings.fused is True or None  # None leaves it to PyTorch
     if settings.name == "adamw":
         return torch.optim.AdamW(parameters, lr=lr, weight_decay=settings.weight_decay, fused=fused)
