@@ -10,12 +10,24 @@ from typing import Any, TypeAlias
 import pytest
 import torch
 import torch.distributed as dist
+from tests.methods.feature_outputs import (
+    CAT_STUDENT,
+    CAT_TEACHER,
+    STUDENT,
+    TEACHER,
+    change,
+    leaves,
+    outputs,
+    ready,
+)
+from tests.methods.feature_outputs import NAMES as FEATURES
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mcld import KD, MCLD, create_method
 from mcld.distributed import gather_rows
-from mcld.methods import Category, Instance, Method, Sample, combine, list_methods, method_class
+from mcld.methods import Category, Instance, Method, Outputs, Sample, combine, list_methods, method_class
+from mcld.training.objective import gather_outputs
 
 Result: TypeAlias = dict[str, Any]
 RANKS, ROWS, STEPS, CLASSES = 2, 5, 3, 4
@@ -71,6 +83,30 @@ def train_steps(student: nn.Module, method: Method, share: slice) -> Result:
     return {"losses": losses, "gradients": gradients}
 
 
+def feature_steps(name: str, share: slice) -> Result:
+    """The same of a method on features, from made-up outputs: terms, gradients by what is learnt and to the student."""
+    shapes = (CAT_STUDENT, CAT_TEACHER) if name == "catkd" else (STUDENT, TEACHER)
+    method = ready(name, *shapes)
+    found: Result = {"losses": [], "learnt": [], "student": []}
+    for step in range(2):
+        s, t = (
+            change(outputs(shape, 10 * step + i, RANKS * ROWS), lambda x: x[share]) for i, shape in enumerate(shapes)
+        )
+        y, index = torch.arange(RANKS * ROWS)[share] % 3, (torch.arange(RANKS * ROWS) * 2)[share]
+        inputs = [x.clone().requires_grad_() for x in leaves(s)]
+        s = Outputs(s.logits, inputs[0], tuple(inputs[1:]), s.classifier)
+        if method.relational:
+            s, t, y, index = gather_outputs(s), gather_outputs(t), gather_rows(y), gather_rows(index)
+        loss = torch.stack(list(method(s, t, y, 0.9, index).values())).sum()
+        method.zero_grad()
+        torch.autograd.backward(loss)
+        found["losses"].append(loss.item())
+        found["learnt"].append([p.grad.clone() for p in method.parameters() if p.grad is not None])
+        found["student"].append([torch.zeros_like(x) if x.grad is None else x.grad for x in inputs])
+    found["state"] = dict(method.state_dict())
+    return found
+
+
 def run_rank(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=RANKS)
@@ -78,6 +114,8 @@ def run_rank(rank: int, folder: str) -> None:
     results: dict[str, Result] = {}
     for name, make in SETTINGS.items():
         results[name] = train_steps(DistributedDataParallel(network()), make(), share)
+    for name in FEATURES:
+        results[name] = feature_steps(name, share)
     x = (torch.arange(6.0).reshape(3, 2) + 10 * rank).T.requires_grad_()  # not contiguous
     gathered = gather_rows(x)
     weights = torch.arange(12.0).reshape(4, 3) * (rank + 1)
@@ -119,6 +157,22 @@ def test_two_ranks_equal_one_process(name: str, ranks: list[dict[str, Result]]) 
             for theirs, ours in zip(rank["gradients"][step], one["gradients"][step], strict=True):
                 torch.testing.assert_close(theirs, ours, atol=1e-10, rtol=1e-10)
     assert max(g.abs().max().item() for g in one["gradients"][-1]) > 1e-4  # there was something to compare
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_two_ranks_equal_one_process_in_what_they_see_of_features(name: str, ranks: list[dict[str, Result]]) -> None:
+    one, found = feature_steps(name, slice(None)), [rank[name] for rank in ranks]
+    near: dict[str, Any] = {"atol": 1e-7, "rtol": 1e-6}  # CRD's banks are float32
+    for step in range(2):
+        losses = [rank["losses"][step] for rank in found]
+        assert sum(losses) / RANKS == pytest.approx(one["losses"][step], rel=1e-6)
+        for i, gradient in enumerate(one["learnt"][step]):
+            torch.testing.assert_close(sum(rank["learnt"][step][i] for rank in found) / RANKS, gradient, **near)
+        for i, gradient in enumerate(one["student"][step]):  # data parallelism divides by the number of ranks
+            both = torch.cat([rank["student"][step][i] for rank in found]) / RANKS
+            torch.testing.assert_close(both, gradient, **near)
+    for rank in found:
+        torch.testing.assert_close(rank["state"], one["state"], **near)
 
 
 def test_without_the_gather_they_would_differ() -> None:

@@ -93,7 +93,7 @@ def test_every_network_exists_and_has_its_own_learning_rate() -> None:
     for row in published_rows():
         for name in (row.student, row.teacher):
             assert name is None or "/" in name or find_model(name).name == name
-        if row.data == "cifar100" and not row.method.startswith("mlkd"):
+        if row.data == "cifar100" and row.method not in ("mlkd", "reviewkd"):  # whose authors have recipes of their own
             assert row.recipe.lr == default_lr(row.student)
     create_model("torchvision/mobilenet_v2", num_classes=2)
 
@@ -200,3 +200,14 @@ def test_bad_input_is_one_line(command: str, given: list[str], said: str) -> Non
         compose("train" if command == "train" else "distill", given)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_reviewkd_has_its_authors_weights_and_recipe() -> None:
+    rows = {row.id: row for row in published_rows()}
+    row = rows["cifar100/wrn_40_2-ShuffleV1/reviewkd"]
+    assert row.options["weight"] == 5.0
+    assert (row.recipe.batch_size, row.recipe.lr, row.recipe.nesterov) == (128, 0.02, True)
+    assert rows["cifar100/resnet56-resnet20/reviewkd"].recipe.lr == 0.1
+    assert "optimizer.nesterov=true" in row.recipe.words()
+    other = rows["cifar100/ResNet50-MobileNetV2/reviewkd"]
+    assert (other.recipe.batch_size, other.recipe.nesterov, other.options["weight"]) == (64, False, 30.0)

@@ -124,8 +124,14 @@ def _one_view() -> Iterator[Row]:
     review = {"weight": 1.0, "warmup": 20.0}
     note = "the weight of this pair was not available; 1 here"
     for row in _rows("reviewkd", "reviewkd", "ReviewKD", reviewkd, review, 1.0, note=note):
-        known = row.pair == "ResNet50-MobileNetV2"
-        yield dataclasses.replace(row, options={**review, "weight": 30.0}, note="") if known else row
+        preset = method_class("reviewkd").presets.get(row.pair)
+        if row.pair == "ResNet50-MobileNetV2":
+            row = dataclasses.replace(row, options={**review, "weight": 30.0}, note="")
+        elif preset:  # the authors' script, which has a recipe of its own
+            lr = 0.02 if row.student.startswith("Shuffle") else 0.1
+            recipe = dataclasses.replace(row.recipe, batch_size=128, lr=lr, nesterov=True)
+            row = dataclasses.replace(row, options={**review, **preset}, recipe=recipe, note="")
+        yield row
 
     rerun = (
         (*[None] * 2, Number(75.98, "rerun by others: mdistiller issue 7", "unknown", "mean of 5 runs")),

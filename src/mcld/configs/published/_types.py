@@ -35,7 +35,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How long to train and how fast; SGD with momentum 0.9, without Nesterov.
+    """How long to train and how fast; SGD with momentum 0.9.
 
     Attributes:
         epochs: passes over the training data.
@@ -43,6 +43,7 @@ class Recipe:
         lr: the first learning rate.
         weight_decay: on all parameters.
         decays: the epochs after which the learning rate is divided by ten; without any it falls to 0 as a cosine.
+        nesterov: Nesterov's kind of momentum.
         clip: the largest norm of the gradient; None for none, as everywhere in the field's recipes.
     """
 
@@ -51,6 +52,7 @@ class Recipe:
     lr: float = 0.05
     weight_decay: float = 5e-4
     decays: tuple[int, ...] = (150, 180, 210)
+    nesterov: bool = False
     clip: float | None = None
 
     @property
@@ -68,7 +70,7 @@ class Recipe:
             "schedule.warmup=0.0",
             "optimizer=sgd",
             "optimizer.momentum=0.9",
-            "optimizer.nesterov=false",
+            f"optimizer.nesterov={str(self.nesterov).lower()}",
             f"optimizer.weight_decay={self.weight_decay}",
             f"optimizer.clip={'null' if self.clip is None else self.clip}",
             "label_smoothing=0.0",
