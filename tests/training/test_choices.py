@@ -4,17 +4,23 @@ import torch
 from mcld.configs.compose import compose
 from mcld.configs.schema import Run
 from mcld.errors import InputError
-from mcld.training.choices import choose, describe_choices
+from mcld.models import create_model
+from mcld.training.choices import choose, choose_layout, describe_choices
 
 
 def settings(*words: str) -> Run:
     return compose("train", ["data=digits", "model=resnet8", *words])
 
 
+def choose_all(chosen: Run, width: int = 16) -> None:
+    choose(chosen)
+    choose_layout(chosen, model=create_model("resnet8", 4, 3, width=width))
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["device=cpu"], "precision 32, channels first, fused sgd, not compiled"),
+        (["device=cpu"], "precision 32, channels last, fused sgd, not compiled"),
         (["device=cpu", "channels_last=false", "compile=true"], "precision 32, channels first, fused sgd, compiled"),
         (
             ["device=cpu", "optimizer=adamw", "optimizer.fused=false"],
@@ -31,22 +37,33 @@ def settings(*words: str) -> Run:
 )
 def test_the_choice_follows_from_the_device_and_yields_to_the_settings(words: list[str], said: str) -> None:
     chosen = settings(*words)
-    choose(chosen)
+    choose_all(chosen)
     assert describe_choices(chosen) == said
     again = settings(*words)
-    choose(again)
+    choose_all(again)
     assert again == chosen
-    choose(again)  # what is chosen stays
+    choose_all(again)  # what is chosen stays
     assert again == chosen
 
 
 def test_a_device_left_open_is_the_one_there_is() -> None:
     open_, named = settings(), settings("device=cuda" if torch.cuda.is_available() else "device=cpu")
-    choose(open_)
-    choose(named)
+    choose_all(open_)
+    choose_all(named)
     assert describe_choices(open_) == describe_choices(named)
 
 
 def test_what_cannot_be() -> None:
     with pytest.raises(InputError, match=r"optimizer\.fused=true cannot limit .* optimizer\.clip=null"):
         choose(settings("device=cuda", "precision=16-mixed", "optimizer.fused=true"))
+
+
+def test_a_network_that_channels_last_would_crash_is_left_as_it_is() -> None:
+    narrow = settings("device=cpu")
+    choose_all(narrow, width=4)
+    assert narrow.channels_last is False
+    on_cuda = settings("device=cuda", "channels_last=true")
+    choose_all(on_cuda, width=4)
+    assert on_cuda.channels_last is True
+    with pytest.raises(InputError, match=r"channels_last=true: PyTorch cannot train model\.layer2\.0\.downsample\.0 "):
+        choose_all(settings("device=cpu", "channels_last=true"), width=4)

@@ -17,6 +17,7 @@ from mcld.methods import Method, create_method
 from mcld.models import default_lr, fitting_options, load_checkpoint
 from mcld.models.network import ModelSpec, Network, load_weights, reuse_classifier
 from mcld.runs import RunDirectory
+from mcld.training.choices import choose_layout
 from mcld.training.objective import Objective
 from mcld.training.schedule import check_schedule
 
@@ -96,6 +97,7 @@ def build_parts(settings: Train | Distill) -> Parts:
         teacher_features = Features(teacher, needs, maps=settings.teacher.maps, image_size=size, role="teacher")
         shapes = student_features.shapes(), teacher_features.shapes()
         method.prepare(*shapes, len(data.train), settings.schedule.epochs, data.train.labels)
+    choose_layout(settings, student=student.model, method=method)
     torch.manual_seed(settings.seed + 3)  # for what is drawn during training
     return Parts(settings, data, student, teacher, method, ce_weight, notes, student_features, teacher_features)
 
