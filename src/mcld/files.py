@@ -3,6 +3,7 @@
 import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from mcld.errors import InputError
@@ -39,6 +40,23 @@ def atomic_write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
 def atomic_write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write text as UTF-8, like :func:`atomic_write_bytes`."""
     atomic_write_bytes(path, text.encode("utf-8"))
+
+
+@contextlib.contextmanager
+def lock_file(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Hold the lock on a file, which is made if need be; the lock ends with the process, however that ends.
+
+    Raises:
+        BlockingIOError: when another process has it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # not a POSIX system: no lock to be had
+        yield
+        return
+    with open(path, "w") as file:  # noqa: PTH123
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
 
 
 def _umask() -> int:

@@ -17,6 +17,7 @@ COMMANDS = {
     "distill": "Train a small network that learns from a big one.",
     "resume": "Go on with a run that was interrupted, as if it never had been.",
     "evaluate": "Measure the accuracy of a trained network on a data set.",
+    "bench": "Compare methods: a grid of runs from one suite file, on test data of its own, with a report.",
     "published": "List the published results of the field that one command runs again here.",
     "transfer": "Measure what a trained network has learnt by training a linear classifier on its features.",
     "export": "Write a trained network's weights for other code bases.",

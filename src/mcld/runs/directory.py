@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mcld.errors import InputError
-from mcld.files import atomic_write_text
+from mcld.files import atomic_write_text, lock_file
 
 
 class RunDirectory:
@@ -119,15 +119,10 @@ class RunDirectory:
         Raises:
             InputError: when another process has it.
         """
-        try:
-            import fcntl
-        except ImportError:  # not a POSIX system: no lock to be had
-            yield
-            return
-        with open(self.path / ".lock", "w") as file:  # noqa: PTH123
+        with contextlib.ExitStack() as held:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+                held.enter_context(lock_file(self.path / ".lock"))
+            except BlockingIOError as error:
                 raise InputError(f"run {self.path} is in use by another process; wait for it, or stop it") from error
             yield
 

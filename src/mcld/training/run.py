@@ -65,11 +65,12 @@ def start(settings: Train | Distill, *, force: bool = False, display: Display | 
     return _train(fabric, parts, teacher, predictions, teacher_accuracy, display, resume=False)
 
 
-def resume(path: str, *, display: Display | None = None) -> dict[str, Any]:
+def resume(path: str, *, threads: int | None = None, display: Display | None = None) -> dict[str, Any]:
     """Go on with an interrupted run.
 
     Args:
         path: its run directory.
+        threads: CPU threads of each process, instead of as many as it had.
         display: where to print.
 
     Returns:
@@ -83,6 +84,7 @@ def resume(path: str, *, display: Display | None = None) -> dict[str, Any]:
     run = RunDirectory.open(path)
     settings = settings_from_yaml(run.config)
     settings.run = path
+    settings.threads = threads or settings.threads
     fabric = launch(settings)
     display = display or Display(silent=not fabric.is_global_zero)
     parts = build_parts(settings)

@@ -1,0 +1,112 @@
+"""One cell of a suite, from nothing, from where it was, or already done: to its results."""
+
+import contextlib
+import dataclasses
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from mcld.bench.measure import measure
+from mcld.bench.suite import Cell, difference, flatten
+from mcld.configs.compose import settings_from_yaml
+from mcld.configs.schema import Distill
+from mcld.data import load_data
+from mcld.errors import InputError
+from mcld.files import atomic_write_text, lock_file
+from mcld.runs import RunDirectory
+from mcld.runs.results import RESULTS, results_text
+from mcld.training.display import Display
+from mcld.training.run import resume, start
+
+PATIENCE = 60.0
+"""Seconds to wait for a cell that another process has: one that was told to stop still saves its state."""
+
+
+def run_cell(cell: Cell, *, threads: int | None = None, display: Display | None = None) -> None:
+    """Bring a cell to its end; nothing is done twice.
+
+    Args:
+        cell: which.
+        threads: CPU threads; None for PyTorch's choice.
+        display: where to print.
+
+    Raises:
+        InputError: for settings that cannot work, a run directory of other settings, or one that is in use.
+        RunError: when the run cannot go on.
+        Interrupted: when it was asked to stop; everything is saved.
+    """
+    settings = cell.settings()
+    settings.threads = threads
+    display = display or Display()
+    with _claimed(cell):
+        if cell.finished():
+            return
+        if RunDirectory.is_run(cell.run):
+            _check_same(cell)
+            if not (cell.run / "summary.json").is_file():
+                resume(str(cell.run), threads=threads, display=display)
+        else:
+            _clear_unborn(cell.run)
+            start(settings, display=display)
+        if cell.command == "distill":
+            _measure(cell, display)
+
+
+def _measure(cell: Cell, display: Display) -> None:
+    run = RunDirectory.open(cell.run)
+    settings = settings_from_yaml(run.config)
+    assert isinstance(settings, Distill)
+    settings.run = str(cell.run)
+    test = cell.test_data()
+    data = load_data(**{field.name: getattr(test, field.name) for field in dataclasses.fields(test)})
+    environment = run.read_json(run.environment)
+    if data.val.fingerprint() in (environment["inputs"]["training data"], environment["inputs"]["validation data"]):
+        raise InputError(f"{cell.id}: the test images are those that it was trained or chosen on; expected others")
+    found = measure(settings, data.info, data.val, cell.run.parents[2] / "teacher-logits")
+    names = {"id": cell.id, "pair": cell.pair, "method": cell.method, "seed": cell.seed}
+    text = results_text(names, flatten(cell.settings()), environment, run.read_json(run.summary), found)
+    atomic_write_text(run.path / RESULTS, text)
+    keep(cell)
+    last, best = found["last"], found["best"]
+    display.line(
+        f"on {found['images']:,} test images: top-1 last {last['top1']:.2%}, best {best['top1']:.2%} (chosen on the "
+        f"validation data), agreement with the teacher {last['agreement']:.2%}"
+    )
+
+
+def keep(cell: Cell) -> None:
+    """Copy the results of a finished cell to where the suite keeps them."""
+    file = cell.run / RESULTS
+    if cell.kept is not None and file.is_file() and not cell.kept.is_file():
+        cell.kept.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write_text(cell.kept, file.read_text(encoding="utf-8"))
+
+
+def _check_same(cell: Cell) -> None:
+    then = flatten(settings_from_yaml(cell.run / "config.yaml"))
+    if other := difference(cell, flatten(cell.settings()), then, resolved=True):
+        raise InputError(f"{cell.run} is a run of other settings: {other}; rename the cell or choose another out")
+
+
+def _clear_unborn(path: Path) -> None:
+    """Remove what a start leaves that was killed before its config.yaml was there."""
+    if path.is_dir() and {entry.name for entry in path.iterdir()} <= {"checkpoints", "environment.json", "model.json"}:
+        shutil.rmtree(path)
+
+
+@contextlib.contextmanager
+def _claimed(cell: Cell) -> Iterator[None]:
+    """Hold the cell's lock, which lies beside its run directory."""
+    cell.run.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + PATIENCE
+    with contextlib.ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(lock_file(cell.run.parent / f".{cell.run.name}.lock"))
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > deadline:
+                    raise InputError(f"{cell.id} is in use by another process; wait for it, or stop it") from error
+                time.sleep(0.2)
+        yield

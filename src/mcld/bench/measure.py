@@ -1,0 +1,129 @@
+"""A finished run on the test data."""
+
+import hashlib
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mcld.configs.schema import Distill
+from mcld.data import DataInfo, Split, eval_batches
+from mcld.errors import InputError
+from mcld.evaluation.calibration import calibration_error
+from mcld.evaluation.relations import correlation_difference
+from mcld.features import Features
+from mcld.files import atomic_write_bytes
+from mcld.models.network import Network
+from mcld.runs.results import WEIGHTS, pack_bits, pack_numbers
+from mcld.training.parts import build_network, load_run
+
+SHOWN_CLASSES, SHOWN_IMAGES = 10, 50
+"""Of the picture of features: the first classes, and of each the first images."""
+
+
+def measure(settings: Distill, data: DataInfo, split: Split, cache: Path) -> dict[str, Any]:
+    """What a finished run is worth on images that were used neither to train nor to choose.
+
+    Args:
+        settings: of the run.
+        data: that the split belongs to.
+        split: the test images.
+        cache: folder where the teacher's logits for them are kept.
+
+    Returns:
+        ``images``, ``fingerprint``; for ``last`` and ``best`` weights ``top1``, ``nll`` (mean cross-entropy in nats),
+        ``ece`` (:func:`mcld.evaluation.calibration.calibration_error`), ``agreement`` (share of images on which student
+        and teacher name the same class) and ``correct`` (bits); for the ``teacher`` the same without the last two;
+        ``correlation_difference`` and ``features``, of the last weights, for pictures.
+    """
+    assert settings.run is not None
+    labels = split.labels.cpu()
+    reference = _teacher_logits(settings, data, split, cache)
+    found: dict[str, Any] = {
+        "images": len(split),
+        "fingerprint": split.fingerprint(),
+        "teacher": _numbers(reference, labels),
+    }
+    for weights in WEIGHTS:
+        network = load_run(settings.run, weights)
+        logits = network_logits(network, split)
+        predicted = logits.argmax(dim=1)
+        found[weights] = {
+            **_numbers(logits, labels),
+            "agreement": float((predicted == reference.argmax(dim=1)).double().mean()),
+            "correct": pack_bits((predicted == labels).numpy()),
+        }
+        if weights == "last":
+            found["correlation_difference"] = pack_numbers(correlation_difference(logits, reference).numpy())
+            found["features"] = _picture(network, split)
+    return found
+
+
+def network_logits(network: Network, split: Split) -> Tensor:
+    """The network's logits (N, C) for the plain views, float32, on the CPU."""
+    device = _device()
+    network = network.to(device).eval()
+    rows = []
+    with torch.no_grad():
+        for batch in eval_batches(split, 256, device=device):
+            rows.append(network(batch.image).float().cpu())
+    return torch.cat(rows)
+
+
+def embed(features: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """t-SNE: rows of features as points (n, 2), from the principal components and with seed 0."""
+    from sklearn.manifold import TSNE
+
+    perplexity = min(30.0, (len(features) - 1) / 3)
+    points = TSNE(init="pca", perplexity=perplexity, random_state=0).fit_transform(features)
+    return np.asarray(points, dtype=np.float64)
+
+
+def _numbers(logits: Tensor, labels: Tensor) -> dict[str, float]:
+    return {
+        "top1": float((logits.argmax(dim=1) == labels).double().mean()),
+        "nll": float(F.cross_entropy(logits.double(), labels)),
+        "ece": calibration_error(logits, labels),
+    }
+
+
+def _teacher_logits(settings: Distill, data: DataInfo, split: Split, cache: Path) -> Tensor:
+    teacher = build_network(settings.teacher, data, "teacher", [])
+    digest = hashlib.sha256(split.fingerprint().encode())
+    for name, value in teacher.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.contiguous().view(-1).view(torch.uint8).numpy().data)
+    file = cache / f"{digest.hexdigest()[:24]}.npy"
+    if file.is_file():
+        return torch.from_numpy(np.load(file, allow_pickle=False))
+    logits = network_logits(teacher, split)
+    buffer = io.BytesIO()
+    np.save(buffer, logits.numpy(), allow_pickle=False)
+    cache.mkdir(parents=True, exist_ok=True)
+    atomic_write_bytes(file, buffer.getvalue())
+    return logits
+
+
+def _picture(network: Network, split: Split) -> dict[str, Any] | None:
+    """None for a network whose features cannot be found."""
+    labels = split.labels.cpu()
+    classes = sorted(set(labels.tolist()))[:SHOWN_CLASSES]
+    index = torch.cat([(labels == label).nonzero().flatten()[:SHOWN_IMAGES] for label in classes])
+    try:
+        reader = Features(network, {"pooled"})
+    except InputError:
+        return None
+    device = _device()
+    with torch.no_grad():
+        pooled = reader(split.images(index, torch.full_like(index, split.views.center)).to(device)).pooled
+    assert pooled is not None
+    return {"points": pack_numbers(embed(pooled.flatten(1).float().cpu().numpy())), "labels": labels[index].tolist()}
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

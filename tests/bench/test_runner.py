@@ -1,0 +1,142 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from mcld.bench.runner import Bench
+from mcld.bench.suite import Cell, read_suite
+from mcld.errors import RunError
+from mcld.training.loop import Interrupted
+
+Suite = Callable[..., Path]
+Mcld = Callable[..., tuple[int, str, str]]
+
+CHILD = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+run, action = sys.argv[1:]
+open(run.replace("/", "_") + ".started", "w").write(str(time.monotonic()))
+if action == "fail":
+    sys.exit("mcld: the loss term 'kl' became NaN")
+time.sleep(60 if action == "wait" else 0.1)
+open(run.replace("/", "_") + ".ended", "w").write(str(time.monotonic()))
+"""
+
+
+class Fake(Bench):
+    """Its cells do next to nothing."""
+
+    actions: dict[str, str]
+
+    def command(self, cell: Cell, suite: Path) -> list[str]:
+        return [sys.executable, "-c", CHILD, cell.id, self.actions.get(cell.id, "end")]
+
+
+@pytest.fixture
+def make(suite: Suite, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Fake]:
+    monkeypatch.setattr("mcld.bench.runner._outcome", lambda cell: "done")
+    monkeypatch.setattr(Cell, "finished", lambda self: Path(self.id.replace("/", "_") + ".ended").exists())
+
+    def build(workers: int = 2, *replaced: tuple[str, str], **actions: str) -> Fake:
+        read = read_suite(str(suite(*replaced)))
+        console = Console(file=(tmp_path / "out.txt").open("a"), highlight=False, soft_wrap=True)
+        bench = Fake(read, read.cells(), workers=workers, threads=1, console=console)
+        bench.actions = {key.replace("_", "/"): action for key, action in actions.items()}
+        return bench
+
+    return build
+
+
+def test_a_failed_cell_is_reported_and_does_not_stop_the_rest(make: Callable[..., Fake], tmp_path: Path) -> None:
+    with pytest.raises(RunError) as error:
+        make(small_kd_seed0="fail").run()
+    assert str(error.value).startswith("1 of 6 cells failed; the same command tries them again:")
+    assert "small/kd/seed0: the loss term 'kl' became NaN (log: " in str(error.value)
+    assert len(list(tmp_path.glob("*.ended"))) == 5
+    bench = make()
+    assert [cell.id for cell in bench.waiting] == ["small/kd/seed0"]  # the finished are not run again
+    bench.run()
+    out = (tmp_path / "out.txt").read_text()
+    assert "tiny: 6 cells, 0 finished before; 2 at a time, 1 thread each" in out
+    assert "[6/6] small/kd/seed0  done" in out
+    make().run()
+    assert "all 6 cells are finished" in (tmp_path / "out.txt").read_text().splitlines()[-1]
+
+
+def test_no_more_at_a_time_than_the_workers(make: Callable[..., Fake], tmp_path: Path) -> None:
+    make(3).run()
+    spans = [
+        (float(file.read_text()), float(file.with_suffix(".ended").read_text())) for file in tmp_path.glob("*.started")
+    ]
+    assert len(spans) == 6
+    assert max(sum(start <= moment < end for start, end in spans) for moment, _ in spans) <= 3
+
+
+def test_asked_to_stop_it_stops_its_cells_in_order(make: Callable[..., Fake], tmp_path: Path) -> None:
+    bench = make(1, small_kd_seed0="wait")
+
+    def stop() -> None:
+        while not (tmp_path / "small_kd_seed0.started").exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=stop, daemon=True).start()
+    with pytest.raises(Interrupted, match="stopped with 5 of 6 cells left; go on with: mcld bench"):
+        bench.run()
+    assert bench.running == []
+    assert not bench.failed
+
+
+@pytest.mark.slow
+def test_killed_it_goes_on_where_it_was(suite: Suite, tmp_path: Path) -> None:
+    """The whole of it, on the command line: teacher, two students, killed in between."""
+    text = ("MCLD: method=mcld", "broken: method=kd schedule.lr=1e9 optimizer.clip=null")
+    file = suite(("schedule.epochs=2", "schedule.epochs=40"), ("seeds: [0, 1]", "seeds: [0]"), text)
+    words = [
+        line if not line.startswith("teacher:") else "teacher: {train: model=resnet8 schedule.epochs=4}"
+        for line in file.read_text().splitlines()
+    ]
+    file.write_text("\n".join(words))
+    command = [sys.executable, "-m", "mcld", "bench", str(file), "--threads", "1"]
+    process = subprocess.Popen(command)
+    half = tmp_path / "runs/tiny/small/kd/seed0/metrics.csv"
+    while not half.exists() and process.poll() is None:
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    first = tmp_path / "runs/tiny/small/plain/seed0/results.json"
+    stamp = first.stat().st_mtime_ns
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert again.returncode == 1, again.stderr
+    assert "1 of 3 cells failed" in again.stderr
+    assert "small/broken/seed0: the loss term 'ce' became NaN or Inf" in again.stderr
+    assert first.stat().st_mtime_ns == stamp
+    log = (tmp_path / "runs/tiny/small/kd/seed0/log.txt").read_text()
+    assert "going on with epoch" in log
+    assert (tmp_path / "runs/tiny/small/kd/seed0/results.json").exists()
+
+
+def test_the_command_line(mcld: Mcld, suite: Suite) -> None:
+    file = str(suite())
+    status, out, err = mcld("bench", file, "--dry-run", "--only", "KD")
+    assert status == 0, err
+    assert [line.split()[:3] for line in out.splitlines()[:2]] == [
+        ["to", "do", "small/kd/seed0"],
+        ["to", "do", "small/kd/seed1"],
+    ]
+    assert "2 cells, 2 not finished; in runs/tiny" in out
+    for words, message in (
+        (["--workers", "0"], "--workers 0; expected at least 1"),
+        (["--only", "KDD"], "there is no cell 'KDD'; did you mean 'KD'?"),
+        (["--cell", "small/kd"], "there is no cell 'small/kd'"),
+    ):
+        status, _, err = mcld("bench", file, *words)
+        assert status == 2
+        assert message in err
