@@ -25,7 +25,10 @@ RESERVED = {
     "threads": "the bench sets it; say how many with --threads",
     "devices": "a cell runs on one device",
 }
-NOT_COMPARED = ("run", "threads", "device", "devices", "log_every", "checkpoints", "data.workers")
+NOT_COMPARED = (
+    *("run", "threads", "device", "devices", "log_every", "checkpoints", "data.workers", "data.cache"),
+    *("compile", "channels_last", "optimizer.fused"),
+)
 """Settings that do not decide what a run measures."""
 
 Settings = dict[str, Any]
@@ -322,7 +325,7 @@ def difference(cell: Cell, now: Settings, then: Settings, *, resolved: bool) -> 
         cell: which.
         now: what the suite asks for.
         then: what was run.
-        resolved: whether what was left open (null) has been filled in in ``then``.
+        resolved: whether what was left open (null, auto) has been filled in in ``then``.
     """
     named = {re.sub(r"^(teacher|student|model|schedule|optimizer)$", r"\1.name", _key(word)) for word in cell.words}
     parts = []
@@ -331,7 +334,7 @@ def difference(cell: Cell, now: Settings, then: Settings, *, resolved: bool) -> 
         if key == "teacher.name" and own_teacher:  # its place depends on where the runs are
             continue
         if key in now and key in then:
-            if now[key] != then[key] and not (resolved and now[key] is None):
+            if now[key] != then[key] and not (resolved and now[key] in (None, "auto")):
                 parts.append(f"{key} is {then[key]} there, {now[key]} in the suite")
         elif key in named or key not in now:  # settings that came into being since count with their defaults
             parts.append(f"{key} is only {'in the suite' if key in now else 'there'}")
