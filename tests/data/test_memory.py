@@ -59,6 +59,9 @@ def test_two_kinds_of_views_share_the_images() -> None:
     mixed = both.images(index, 2 * ids + torch.tensor([0, 1, 1, 0]))
     assert torch.equal(mixed[::3], whole.images(index, ids)[::3])
     assert torch.equal(both.images(index, torch.full((4,), -1)), whole.raw[index])
+    other = TensorSplit(whole.raw, whole.labels, strong).with_second("none")  # the other way round
+    assert torch.equal(other.images(index, 2 * ids + 1), whole.images(index, ids))
+    assert torch.equal(other.images(index, torch.full((4,), -1)), whole.raw[index])
     generator = torch.Generator().manual_seed(0)
     assert set(both.views.sample(999, generator).tolist()) == set(range(0, 36, 2))
     assert all(view % 2 for view in both.views.sample(99, generator, 1).tolist())

@@ -143,6 +143,8 @@ def test_a_data_set_with_a_policy() -> None:
     ("given", "words"),
     [
         ({"policy": "auto"}, "data set 'digits': option 'policy' is 'auto'; expected one of none, trivial, rand"),
+        ({"second_policy": "weak"}, "option 'second_policy' is 'weak'; expected one of none, trivial, rand"),
+        ({"second_policy": "rand", "augment": False}, "option 'second_policy' is 'rand' and 'augment' is false"),
         (
             {"policy": "rand", "augment": False},
             "option 'policy' is 'rand' and 'augment' is false; expected policy 'none'",

@@ -102,6 +102,33 @@ def test_two_processes_train_the_same_network_as_one(tmp_path: Path, arrays: lis
     )  # projections, their statistics, banks, margins
 
 
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["method=mlkd"], "horizontal flip; second view: crop 8, padding 0, horizontal flip, rand augment"),
+        (["method=[mcld,sld]"], "horizontal flip; second view: crop 8, padding 0, horizontal flip, rand augment"),
+        (["method=mlkd", "data.second_policy=none"], "crop 8, padding 0, horizontal flip\n"),
+        (["method=mlkd", "data.policy=rand"], "crop 8, padding 0, horizontal flip, rand augment\n"),
+        (["method=mlkd", "data.augment=false"], "4 classes, 8×8 px, 3 channels; crop 8, padding 0\n"),
+        (["method=kd"], "crop 8, padding 0, horizontal flip\n"),
+    ],
+)
+def test_the_second_view_of_a_method_that_takes_two(
+    mcld: Mcld, arrays: list[str], teacher: Path, words: list[str], shown: str
+) -> None:
+    common = [*arrays, f"teacher={teacher}", "student=resnet8", "threads=1", "--dry-run"]
+    status, out, err = mcld("distill", *common, *words)
+    assert status == 0, err
+    assert shown in out
+
+
+def test_a_second_view_that_no_method_takes(mcld: Mcld, arrays: list[str], teacher: Path) -> None:
+    words = [*arrays, f"teacher={teacher}", "student=resnet8", "method=kd", "data.second_policy=rand"]
+    status, _, err = mcld("distill", *words)
+    assert status == 2
+    assert "data.second_policy=rand: the method shows one view of each image; expected null" in err
+
+
 class Seen(Method):
     """Keeps what it was given."""
 

@@ -143,7 +143,7 @@ def test_another_teacher_is_a_difference_and_an_alias_is_none() -> None:
         (f"{SMALL}/mlkd", "(MLKD's own, quoted in LSKD README: best epoch, runs unknown, 2 views)"),
         (
             f"{SMALL}/mlkd",
-            "of that row: the second view is augmented strongly (RandAugment-like) in the published runs",
+            "of that row: the second view is augmented by RandAugment, 2 operations at strength 9 of 30",
         ),
         (f"{SMALL}/kd-ls", "also reported: top-1 71.37% (the one published log of LSKD: last epoch, 1 run)"),
     ],

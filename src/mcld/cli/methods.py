@@ -41,7 +41,8 @@ def main(arguments: Sequence[str]) -> int:
     print(f"paper: {cls.paper or '-'}")
     print(f"family: {cls.family or '-'}")
     print(f"reads: {', '.join(sorted(cls.needs)) or 'labels only'}")
-    print(f"views of each image: {cls.views}")
+    strong = f", the second with data.second_policy={cls.second_policy}" if cls.second_policy else ""
+    print(f"views of each image: {cls.views}{strong}")
     print(f"cross-entropy weight: {cls.ce_weight:g} (ce_weight)")
     table = options_table(options, cls, "method.")
     print("options, with their defaults and what they may be:" if table else "options: none")

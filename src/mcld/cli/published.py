@@ -62,8 +62,8 @@ def describe(row: Row, reason: str) -> list[str]:
     lines = [
         *(reported or [f"{row.id:<46}      -"]),
         f"    {row.title}: {', '.join([*options, ''])}{recipe.epochs} epochs, "
-        f"{row.views} view{'s' if row.views > 1 else ''}, batch {recipe.batch_size}, lr {recipe.lr:g} "
-        f"{recipe.schedule}, weight decay {recipe.weight_decay:g}",
+        f"{'1 view' if row.views == 1 else '2 views, weak and strong'}, batch {recipe.batch_size}, "
+        f"lr {recipe.lr:g} {recipe.schedule}, weight decay {recipe.weight_decay:g}",
     ]
     if row.note:
         lines.append(f"    note: {row.note}")

@@ -18,6 +18,8 @@ class DataOptions:
         augment: False shows every training image plainly, without random crops and flips.
         policy: a further augmentation of training images: ``none``, ``trivial`` (TrivialAugment) or ``rand``
             (RandAugment).
+        second_policy: that of the second view of an image, for methods that take two; by default the method's own
+            (``mcld methods NAME``).
         workers: processes that read and decode image files; by default as many as the machine has cores for, at most 8.
             Sets that fit in memory need none.
     """
@@ -26,6 +28,7 @@ class DataOptions:
     batch_size: int = 64
     augment: bool = True
     policy: str = "none"
+    second_policy: str | None = None
     workers: int | None = None
 
 

@@ -101,13 +101,15 @@ def _options(entry: DataEntry, given: dict[str, Any]) -> options.DataOptions:
         value = getattr(result, key, None)
         if value is not None and value < least:
             raise InputError(f"data set {entry.name!r}: option {key!r} is {value}; expected at least {least}")
-    if result.policy not in POLICIES:
-        raise InputError(
-            f"data set {entry.name!r}: option 'policy' is {result.policy!r}; expected one of {', '.join(POLICIES)}"
-        )
-    if result.policy != "none" and not result.augment:
-        raise InputError(
-            f"data set {entry.name!r}: option 'policy' is {result.policy!r} and 'augment' is false; expected policy "
-            "'none' for images without augmentation"
-        )
+    for key in ("policy", "second_policy"):
+        value = getattr(result, key) or "none"
+        if value not in POLICIES:
+            raise InputError(
+                f"data set {entry.name!r}: option {key!r} is {value!r}; expected one of {', '.join(POLICIES)}"
+            )
+        if value != "none" and not result.augment:
+            raise InputError(
+                f"data set {entry.name!r}: option {key!r} is {value!r} and 'augment' is false; expected {key} "
+                "'none' for images without augmentation"
+            )
     return result

@@ -62,9 +62,9 @@ class TensorSplit:
         index, view = index.to(device, non_blocking=True), view.to(device, non_blocking=True)
         if isinstance(views, CropFlip):
             return views.apply(self._padded, index, view)
-        later, view = view % 2 == 1, view >> 1
-        first = views.first.apply(self._padded, index, view.masked_fill(later, views.first.center))
-        second = views.second.apply(self._padded, index, view.masked_fill(~later, views.second.center))
+        later, plain, part = view % 2 == 1, view < 0, view >> 1
+        first = views.first.apply(self._padded, index, part.masked_fill(later, views.first.center))
+        second = views.second.apply(self._padded, index, part.masked_fill(plain | ~later, views.second.center))
         return torch.where(later[:, None, None, None], second, first)
 
     def fingerprint(self) -> str:

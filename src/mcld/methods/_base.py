@@ -72,6 +72,8 @@ class Method(nn.Module):
     teacher."""
     views: int = 1
     """Augmented views of each image in one step: 1 or 2."""
+    second_policy: str | None = None
+    """The further augmentation of the second view in the paper: ``trivial`` or ``rand``; None for the first view's."""
     relational: bool = True
     """True when an image's loss depends on the others in the batch, so that data-parallel ranks must join theirs."""
     ce_weight: float = 1.0

@@ -12,8 +12,8 @@ from mcld.methods._base import Method, Outputs, Shapes, Terms
 class Combined(Method):
     """The terms of several methods, each times its method's weight, under ``"method.term"``.
 
-    It needs what any of them needs, two views when one of them does; its weight of cross-entropy is the largest of
-    theirs. A method of weight 0 is left out altogether.
+    It needs what any of them needs, two views when one of them does, with the policy of the first that has one for the
+    second view; its weight of cross-entropy is the largest of theirs. A method of weight 0 is left out altogether.
 
     Args:
         methods: by name.
@@ -38,6 +38,8 @@ class Combined(Method):
         self.methods = nn.ModuleDict({name: methods[name] for name in self.weights})
         self.needs = frozenset[str]().union(*(methods[name].needs for name in self.weights))
         self.views = max(methods[name].views for name in self.weights)
+        policies = [methods[name].second_policy for name in self.weights]
+        self.second_policy = next((policy for policy in policies if policy is not None), None)
         self.reuses_classifier = any(methods[name].reuses_classifier for name in self.weights)
         self.relational = any(methods[name].relational for name in self.weights)
         self.ce_weight = max(methods[name].ce_weight for name in self.weights)

@@ -45,8 +45,8 @@ class MLKD(LogitMethod):
     - ``ce_strong``: cross-entropy of the second view, which both views get in the paper; the training loop adds that of
       the first.
 
-    This is our reading of Jin, Wang and Lin, CVPR 2023. The second view, in the paper a strongly augmented one, comes
-    in ``Outputs.other`` of both networks; without it the terms have one view, and there is no ``ce_strong``.
+    This is our reading of Jin, Wang and Lin, CVPR 2023. The second view, a strongly augmented one (``second_policy``),
+    comes in ``Outputs.other`` of both networks; without it the terms have one view, and there is no ``ce_strong``.
 
     ``as_published`` computes what the authors' code computes, with which the published numbers were made (MLKD's, and
     those of LSKD):
@@ -85,6 +85,7 @@ class MLKD(LogitMethod):
     year = 2023
     relational = True
     views = 2
+    second_policy = "rand"
     ce_weight = 0.1
     presets = {  # noqa: RUF012 - declared as a ClassVar in Method
         "published": {"as_published": True},

@@ -73,6 +73,7 @@ class SLD(LogitMethod):
     paper = "Limantoro, Lin, Wang, Tsai, Shuai, Huang, Cheng, Multimedia Systems 2025"
     year = 2025
     views = 2
+    second_policy = "rand"
     ce_weight = 0.1
     presets = {  # noqa: RUF012 - declared as a ClassVar in Method
         "published": {"as_published": True},

@@ -87,6 +87,7 @@ def build_parts(settings: Train | Distill) -> Parts:
             teacher = build_network(settings.teacher, data.info, "teacher", notes)
     else:
         method, ce_weight = create_method("plain"), 1.0
+    data = with_second_view(data, settings, method)
     torch.manual_seed(settings.seed + 2)  # for the method's own parts
     if method.reuses_classifier and teacher is not None:
         student = reuse_classifier(student, teacher)
@@ -100,6 +101,25 @@ def build_parts(settings: Train | Distill) -> Parts:
     choose_layout(settings, student=student.model, method=method)
     torch.manual_seed(settings.seed + 3)  # for what is drawn during training
     return Parts(settings, data, student, teacher, method, ce_weight, notes, student_features, teacher_features)
+
+
+def with_second_view(data: DataSet, settings: Train | Distill, method: Method) -> DataSet:
+    """The data with the second view's own augmentation, where there is a second view and it has one.
+
+    Raises:
+        InputError: when an augmentation is asked for and there is no second view.
+    """
+    policy = settings.data.second_policy
+    if method.views == 1:
+        if policy is not None:
+            raise InputError(f"data.second_policy={policy}: the method shows one view of each image; expected null")
+        return data
+    if policy is None:
+        policy = (method.second_policy if settings.data.augment else None) or settings.data.policy
+        settings.data.second_policy = policy  # for the record
+    if policy == settings.data.policy:
+        return data
+    return dataclasses.replace(data, train=data.train.with_second(policy))
 
 
 def check_settings(settings: Run) -> None:

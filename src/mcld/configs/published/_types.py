@@ -98,6 +98,7 @@ class Row:
         options: of the method.
         ce_weight: the weight of cross-entropy.
         views: augmented views of each image in one step.
+        second_policy: the further augmentation of the second view.
         note: what a reader should know of the recipe.
     """
 
@@ -112,6 +113,7 @@ class Row:
     options: Mapping[str, Option] = field(default_factory=dict)
     ce_weight: float | None = None
     views: int = 1
+    second_policy: str = "none"
     note: str = ""
 
     @property
@@ -135,4 +137,6 @@ class Row:
             words += [f"method.{key}={str(value).lower()}" for key, value in self.options.items()]
             if self.ce_weight is not None:
                 words.append(f"ce_weight={self.ce_weight}")
+        if self.views == 2:
+            words.append(f"data.second_policy={self.second_policy}")
         return words + self.recipe.words()
