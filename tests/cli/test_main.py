@@ -111,6 +111,15 @@ def test_settings_can_be_looked_at_without_running(mcld: Mcld, tmp_path: Path) -
 def test_a_dry_run_tells_everything_and_writes_nothing(
     mcld: Mcld, arrays: list[str], teacher: Path, tmp_path: Path
 ) -> None:
+    for words, said in (
+        (["devices=3"], "cannot be shared equally by 3 devices"),
+        (["teacher=resnet14", "teacher.options.width=2"], "near chance"),
+    ):
+        status, _, err = mcld(
+            "distill", *arrays, f"teacher={teacher}", "student=resnet8", "threads=1", *words, "--dry-run"
+        )
+        assert status == 2
+        assert said in err
     status, out, err = mcld("distill", *arrays, f"teacher={teacher}", "student=resnet8", "threads=1", "--dry-run")
     assert status == 0, err
     for said in (
@@ -118,7 +127,7 @@ def test_a_dry_run_tells_everything_and_writes_nothing(
         "classes: a, b, c, d",
         "teacher resnet8: 77,652 parameters, 0.782 MMACs",
         "student resnet8: 77,652 parameters",
-        "50 epochs of 5 steps, batch 32, sgd, one_cycle schedule, lr 0.05",
+        "50 epochs of 5 steps, batch 32, one_cycle schedule, lr 0.05",
         "nothing was written",
     ):
         assert said in out

@@ -77,6 +77,30 @@ def test_a_result_is_replaced_only_with_force(mcld: Mcld, teacher: Path, arrays:
     assert json.loads((tmp_path / "t" / "transfer.json").read_text())["networks"]
 
 
+def test_a_transfer_that_was_cut_short_is_in_nobodys_way(
+    mcld: Mcld, teacher: Path, arrays: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("transfer", str(teacher), *arrays, "threads=1", "--protocol", "probe", "run=t")
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mcld.training.transfer.probe", stop)
+        assert mcld(*words)[0] == 130
+    assert not (tmp_path / "t").exists()
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t" / "log.txt").write_text("of one that was killed")
+    assert "holds the beginning of a transfer result" in mcld(*words)[2]
+    assert mcld(*words, "--force")[0] == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("mcld.training.transfer.probe", stop)
+        assert mcld(*words, "--force")[0] == 130
+    assert (tmp_path / "t" / "transfer.json").is_file()
+    assert mcld("transfer", str(teacher), *arrays, "data.batch_size=1", "run=u")[0] == 2
+    assert not (tmp_path / "u").exists()
+
+
 def test_images_are_of_32_pixels_where_the_data_set_can(
     mcld: Mcld, teacher: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,6 +123,7 @@ def test_images_are_of_32_pixels_where_the_data_set_can(
         (["RUN", "data=stl11"], "did you mean 'stl10'"),
         (["RUN", "ARRAYS", "--protocol", "linear"], "expected probe, sgd or both"),
         (["RUN", "GREY", "threads=1"], "takes images of 3 channels; data arrays has 1"),
+        (["RUN", "ARRAYS", "seed=5000000000"], "seed=5000000000; expected a number below 2**32"),
         (["RUN", "ARRAYS", "run=taken"], "holds other files, not a transfer result"),
         (["RUN", "ARRAYS", "run=taken/file"], "is a file"),
     ],

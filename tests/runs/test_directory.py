@@ -1,3 +1,6 @@
+import contextlib
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -7,30 +10,96 @@ from mcld.runs import RunDirectory
 from mcld.runs.environment import describe_environment
 
 
-def make(path: Path) -> RunDirectory:
-    run = RunDirectory.create(path)
-    run.config.write_text("seed: 0\n")
+def make(path: Path, *, force: bool = False) -> RunDirectory:
+    with RunDirectory.create(path, force=force) as run:
+        for file in (run.environment, run.model, run.config):
+            file.write_text("{}")
     return run
+
+
+def content(path: Path) -> list[str]:
+    return sorted(entry.name for entry in path.iterdir() if entry.name != ".lock")
 
 
 def test_an_existing_run_is_never_replaced_without_force(tmp_path: Path) -> None:
     run = make(tmp_path / "run")
     (run.path / "summary.json").write_text("{}")
     with pytest.raises(InputError, match="exists already; go on with it: mcld resume"):
-        RunDirectory.create(run.path)
+        make(run.path)
     assert run.summary.exists()
-    RunDirectory.create(run.path, force=True)
-    assert not run.summary.exists()
+    make(run.path, force=True)
+    assert content(run.path) == ["config.yaml", "environment.json", "model.json"]
 
 
 def test_force_does_not_delete_what_is_no_run(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "me.jpg").write_text("")
     with pytest.raises(InputError, match="holds other files, not a run"):
-        RunDirectory.create(tmp_path / "photos", force=True)
+        make(tmp_path / "photos", force=True)
     with pytest.raises(InputError, match="is a file"):
-        RunDirectory.create(tmp_path / "photos" / "me.jpg", force=True)
+        make(tmp_path / "photos" / "me.jpg", force=True)
     assert (tmp_path / "photos" / "me.jpg").exists()
+
+
+@pytest.mark.parametrize("names", [["config.yaml"], ["checkpoints"], ["config.yaml", "src"], ["best.safetensors"]])
+def test_one_name_in_common_with_a_run_does_not_make_a_run(tmp_path: Path, names: list[str]) -> None:
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine").write_text("")
+    with pytest.raises(InputError, match="holds other files, not a run"):
+        make(tmp_path, force=True)
+    assert all((tmp_path / name / "mine").exists() for name in names)
+
+
+def test_a_run_with_strange_files_in_it_is_not_replaced(tmp_path: Path) -> None:
+    run = make(tmp_path / "run")
+    (run.path / "thesis").mkdir()
+    with pytest.raises(InputError, match=r"holds more than a run \(thesis\); move that away"):
+        make(run.path, force=True)
+    assert run.config.exists()
+
+
+def test_a_start_that_fails_gives_the_old_run_back(tmp_path: Path) -> None:
+    run = make(tmp_path / "run")
+    run.checkpoints.mkdir()
+    (run.checkpoints / "a").write_text("old")
+    for path in (run.path, tmp_path / "new"):
+        with contextlib.suppress(ZeroDivisionError), RunDirectory.create(path, force=True) as again:
+            again.environment.write_text("new")
+            raise ZeroDivisionError
+    assert content(run.path) == ["checkpoints", "config.yaml", "environment.json", "model.json"]
+    assert run.environment.read_text() == "{}"
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_start_that_was_cut_short_can_be_replaced(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    run.environment.write_text("{}")
+    (tmp_path / ".model.json.a8_x.tmp").write_text("{")
+    with pytest.raises(InputError, match=r"holds the beginning of a run; .* replace it with --force"):
+        make(tmp_path)
+    make(tmp_path, force=True)
+    assert content(tmp_path) == ["config.yaml", "environment.json", "model.json"]
+
+
+def test_a_link_to_a_run_stays_a_link(tmp_path: Path) -> None:
+    run = make(tmp_path / "run")
+    run.summary.write_text("{}")
+    (tmp_path / "link").symlink_to(run.path)
+    make(tmp_path / "link", force=True)
+    assert (tmp_path / "link").is_symlink()
+    assert content(run.path) == ["config.yaml", "environment.json", "model.json"]
+
+
+def test_a_file_system_without_locks_is_told_as_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(InputError, match="cannot be locked against other processes"):
+        make(tmp_path / "run")
 
 
 def test_a_run_in_use_is_left_alone(tmp_path: Path) -> None:

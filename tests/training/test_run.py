@@ -291,8 +291,25 @@ def test_force_never_destroys_the_run_that_is_read_from(
     shutil.copytree(teacher, tmp_path / "teacher")
     status, _, err = mcld("distill", *arrays, "teacher=teacher", *SMALL, "run=./teacher", "--force")
     assert status == 2
-    assert "is the run that teacher is read from" in err
+    assert "run=./teacher would replace teacher=teacher, which it reads" in err
+    words = ["model=resnet8", "model.checkpoint=teacher/last.safetensors", "run=teacher", "--force"]
+    for more in ([], ["--dry-run"]):
+        status, _, err = mcld("train", *arrays, *words, *more)
+        assert status == 2
+        assert "would replace model.checkpoint=teacher/last.safetensors, which it reads" in err
     assert (tmp_path / "teacher" / "last.safetensors").exists()
+
+
+def test_a_mistake_with_force_leaves_the_old_run_alone(
+    mcld: Mcld, arrays: list[str], teacher: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(teacher, tmp_path / "run")
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "run").rglob("*") if file.is_file()}
+    for word in ("data.batch_size=1", "optimizer.momentum=0.0 optimizer.nesterov=true", "model.options.width=x"):
+        assert mcld("train", *arrays, "model=resnet8", "threads=1", *word.split(), "run=run", "--force")[0] == 2
+        assert mcld("train", *arrays, "model=resnet8", "threads=1", *word.split(), "run=new")[0] == 2
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_failed_cell_of_a_sweep_does_not_stop_the_others(mcld: Mcld, arrays: list[str], tmp_path: Path) -> None:

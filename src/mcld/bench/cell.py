@@ -2,10 +2,8 @@
 
 import contextlib
 import dataclasses
-import shutil
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 from mcld.bench.measure import measure
 from mcld.bench.suite import Cell, difference, flatten
@@ -47,8 +45,7 @@ def run_cell(cell: Cell, *, threads: int | None = None, display: Display | None 
             if not (cell.run / "summary.json").is_file():
                 resume(str(cell.run), threads=threads, display=display)
         else:
-            _clear_unborn(cell.run)
-            start(settings, display=display)
+            start(settings, force=True, display=display)  # it replaces no run, but a start that was cut short
         if cell.command == "distill":
             _measure(cell, display)
 
@@ -87,12 +84,6 @@ def _check_same(cell: Cell) -> None:
     then = flatten(settings_from_yaml(cell.run / "config.yaml"))
     if other := difference(cell, flatten(cell.settings()), then, resolved=True):
         raise InputError(f"{cell.run} is a run of other settings: {other}; rename the cell or choose another out")
-
-
-def _clear_unborn(path: Path) -> None:
-    """Remove what a start leaves that was killed before its config.yaml was there."""
-    if path.is_dir() and {entry.name for entry in path.iterdir()} <= {"checkpoints", "environment.json", "model.json"}:
-        shutil.rmtree(path)
 
 
 @contextlib.contextmanager

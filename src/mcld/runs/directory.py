@@ -5,13 +5,31 @@ import csv
 import io
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mcld.errors import InputError
-from mcld.files import atomic_write_text, lock_file
+from mcld.files import atomic_write_text
+from mcld.runs.owned import Owned, lock
+
+MARKS = frozenset({"config.yaml", "environment.json", "model.json"})
+RUN = Owned(
+    what="run",
+    names=MARKS
+    | {
+        "metrics.csv",
+        "summary.json",
+        "results.json",
+        "last.safetensors",
+        "best.safetensors",
+        "log.txt",
+        "checkpoints",
+        "tensorboard",
+    },
+    marks=MARKS,
+    begun=MARKS - {"config.yaml"},  # which is written last
+)
 
 
 class RunDirectory:
@@ -28,6 +46,7 @@ class RunDirectory:
     ``log.txt``               what the terminal said
     ``checkpoints/``          the state that ``mcld resume`` continues from
     ``tensorboard/``          the curves for TensorBoard
+    ``results.json``          what ``mcld bench`` measured on its test data
     ========================  ======================================================================================
     """
 
@@ -55,49 +74,29 @@ class RunDirectory:
     @staticmethod
     def is_run(path: str | os.PathLike[str]) -> bool:
         """Whether path is a run directory."""
-        return (Path(path) / "config.yaml").is_file()
+        return RUN.is_there(path)
 
-    @classmethod
-    def check_free(cls, path: str | os.PathLike[str], *, force: bool) -> None:
+    @staticmethod
+    def check_free(path: str | os.PathLike[str], *, force: bool) -> None:
         """Check that a new run can be made at path, writing nothing.
 
         Raises:
             InputError: when something is there already that ``force`` does not cover, or no directory can be made.
         """
-        target = Path(path)
-        if target.exists() and not target.is_dir():
-            raise InputError(f"run={target} is a file; choose another name")
-        if target.is_dir() and any(target.iterdir()):
-            if not cls.is_run(target):
-                raise InputError(f"run={target} holds other files, not a run; choose another name")
-            if not force:
-                raise InputError(
-                    f"run={target} exists already; go on with it: mcld resume {target}, choose another run=NAME, "
-                    "or replace it with --force"
-                )
-        place = target
-        while not place.exists():
-            place = place.parent
-        if not os.access(place, os.W_OK | os.X_OK):
-            raise InputError(f"run={target} cannot be made: {place} is not writable")
+        RUN.check_free(path, force=force, instead=_instead(path))
 
     @classmethod
-    def create(cls, path: str | os.PathLike[str], *, force: bool = False) -> "RunDirectory":
-        """Make a new run directory; an existing run is replaced only with ``force``.
+    @contextlib.contextmanager
+    def create(cls, path: str | os.PathLike[str], *, force: bool = False) -> "Iterator[RunDirectory]":
+        """Make a new run directory, whose marks are written in this context; an existing run goes only with ``force``.
+
+        When the context ends with an exception, what was there before is back.
 
         Raises:
             InputError: as :meth:`check_free`, or when the run is in use by another process.
         """
-        cls.check_free(path, force=force)
-        run = cls(path)
-        if cls.is_run(path):
-            with run.lock():
-                shutil.rmtree(run.path)
-        try:
-            run.checkpoints.mkdir(parents=True)
-        except OSError as error:
-            raise InputError(f"run={run.path} cannot be made: {error.strerror}") from error
-        return run
+        with RUN.replacing(path, force=force, instead=_instead(path)):
+            yield cls(path)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "RunDirectory":
@@ -108,23 +107,17 @@ class RunDirectory:
         """
         if not Path(path).is_dir():
             raise InputError(f"{path}: no such run directory")
-        if not cls.is_run(path):
-            raise InputError(f"{path} is not a run directory (it has no config.yaml)")
+        if missing := [name for name in sorted(MARKS) if not (Path(path) / name).is_file()]:
+            raise InputError(f"{path} is not a run directory (it has no {missing[0]})")
         return cls(path)
 
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> contextlib.AbstractContextManager[None]:
         """Keep other processes from writing to this run; the lock ends with the process, however that ends.
 
         Raises:
             InputError: when another process has it.
         """
-        with contextlib.ExitStack() as held:
-            try:
-                held.enter_context(lock_file(self.path / ".lock"))
-            except BlockingIOError as error:
-                raise InputError(f"run {self.path} is in use by another process; wait for it, or stop it") from error
-            yield
+        return lock(self.path, f"run {self.path}")
 
     def write_json(self, file: Path, content: Mapping[str, Any]) -> None:
         """Write one of the JSON files."""
@@ -167,3 +160,7 @@ class RunDirectory:
                 return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
         except (OSError, ValueError, AttributeError) as error:
             raise InputError(f"{self.metrics} cannot be read: {error}") from error
+
+
+def _instead(path: str | os.PathLike[str]) -> str:
+    return f"go on with it: mcld resume {path}, " if RunDirectory.is_run(path) else ""

@@ -31,6 +31,7 @@ def save_checkpoint(directory: Path, epoch: int, step: int, state: dict[str, Any
     buffer = io.BytesIO()
     torch.save(state, buffer)
     data = buffer.getvalue()
+    directory.mkdir(exist_ok=True)
     path = directory / f"epoch{epoch:05d}-step{step:07d}-{_digest(data)}.ckpt"
     atomic_write_bytes(path, data)
     for old in list_checkpoints(directory)[KEEP:]:

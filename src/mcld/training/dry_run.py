@@ -5,12 +5,12 @@ import time
 import torch
 
 from mcld.configs.schema import Distill, Train
-from mcld.runs import RunDirectory
+from mcld.teacher import check_teacher
 from mcld.training.choices import describe_choices
 from mcld.training.display import Display
-from mcld.training.loop import live_teacher, train_loader
+from mcld.training.loop import evaluate_on, live_teacher, train_loader
 from mcld.training.parts import build_parts, create_optimizer, default_run_name
-from mcld.training.run import describe_parts, launch
+from mcld.training.run import check_place, check_shares, describe_parts, launch
 
 WARM_UP, TIMED = 2, 6
 
@@ -22,7 +22,8 @@ def dry_run(settings: Train | Distill, *, force: bool = False) -> None:
         InputError: for whatever would stop the run itself.
     """
     settings.run = settings.run or default_run_name(settings)
-    RunDirectory.check_free(settings.run, force=force)
+    check_place(settings, force=force)
+    check_shares(settings.data.batch_size, settings.devices)
     settings.devices = 1  # the steps are timed here, on one
     fabric = launch(settings)
     parts = build_parts(settings)
@@ -39,6 +40,9 @@ def dry_run(settings: Train | Distill, *, force: bool = False) -> None:
     optimizer = create_optimizer(settings.optimizer, schedule.lr * 1e-6, objective)
     module, fabric_optimizer = fabric.setup(objective, optimizer)
     teacher = live_teacher(fabric, parts)
+    if teacher is not None and isinstance(settings, Distill):
+        accuracy = evaluate_on(fabric, parts, teacher.network)
+        check_teacher(settings.teacher.name, accuracy, allow_near_chance=settings.teacher.allow_near_chance)
     terms: dict[str, torch.Tensor] = {}
     started, done = time.perf_counter(), 0
     for step, batch in enumerate(loader.epoch(0)):

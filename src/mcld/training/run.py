@@ -49,20 +49,21 @@ def start(settings: Train | Distill, *, force: bool = False, display: Display | 
     settings.run = settings.run or default_run_name(settings)
     path = settings.run
     fabric = launch(settings)
-    _on_first_rank(fabric, lambda: RunDirectory.check_free(path, force=force))
-    _check_sources(settings)
+    _on_first_rank(fabric, lambda: check_place(settings, force=force))
     display = display or Display(silent=not fabric.is_global_zero)
     parts = build_parts(settings)
     teacher, predictions, teacher_accuracy = _prepare_teacher(fabric, parts, display)
+    stop = StopRequest()
+    loop = Loop(fabric, parts, _source(parts, teacher), predictions, RunDirectory(path), display, stop)
 
     def create() -> None:
-        run = RunDirectory.create(path, force=force)
-        run.write_json(run.environment, {**describe_environment(), "inputs": describe_inputs(parts)})
-        run.write_json(run.model, parts.student.spec.to_dict())
-        atomic_write_text(run.config, settings_to_yaml(settings))  # last: it is what makes the directory a run
+        with RunDirectory.create(path, force=force) as run:
+            run.write_json(run.environment, {**describe_environment(), "inputs": describe_inputs(parts)})
+            run.write_json(run.model, parts.student.spec.to_dict())
+            atomic_write_text(run.config, settings_to_yaml(settings))  # last: it is what makes the directory a run
 
-    _on_first_rank(fabric, create)
-    return _train(fabric, parts, teacher, predictions, teacher_accuracy, display, resume=False)
+    _on_first_rank(fabric, create)  # after all that can be wrong with the settings: it may replace another run
+    return _train(loop, stop, teacher_accuracy, resume=False)
 
 
 def resume(path: str, *, threads: int | None = None, display: Display | None = None) -> dict[str, Any]:
@@ -93,7 +94,9 @@ def resume(path: str, *, threads: int | None = None, display: Display | None = N
         if began.get(name) != digest:
             raise InputError(f"run {path} cannot go on: the {name} changed since it began; start again with --force")
     teacher, predictions, accuracy = _prepare_teacher(fabric, parts, display)
-    return _train(fabric, parts, teacher, predictions, accuracy, display, resume=True)
+    stop = StopRequest()
+    loop = Loop(fabric, parts, _source(parts, teacher), predictions, run, display, stop)
+    return _train(loop, stop, accuracy, resume=True)
 
 
 def launch(settings: Run) -> Fabric:
@@ -118,10 +121,7 @@ def launch(settings: Run) -> Fabric:
         devices = int(os.environ["LOCAL_WORLD_SIZE"])
         nodes = int(os.environ["WORLD_SIZE"]) // devices
         settings.devices = devices * nodes
-    if settings.data.batch_size % (devices * nodes):
-        raise InputError(
-            f"data.batch_size={settings.data.batch_size} cannot be shared equally by {devices * nodes} devices"
-        )
+    check_shares(settings.data.batch_size, devices * nodes)
     if settings.threads is None:
         settings.threads = max(1, (os.cpu_count() or 1) // devices) if devices > 1 else torch.get_num_threads()
     torch.set_num_threads(settings.threads)
@@ -139,6 +139,16 @@ def launch(settings: Run) -> Fabric:
     return fabric
 
 
+def check_shares(batch_size: int, devices: int) -> None:
+    """Check that every device gets its share of a batch.
+
+    Raises:
+        InputError: when the shares would differ.
+    """
+    if devices > 1 and batch_size % devices:
+        raise InputError(f"data.batch_size={batch_size} cannot be shared equally by {devices} devices")
+
+
 def describe_inputs(parts: Parts) -> dict[str, str]:
     """Digests of what a run learns from: with anything else it would not go on, but become another run."""
     inputs = {"training data": parts.data.train.fingerprint(), "validation data": parts.data.val.fingerprint()}
@@ -151,12 +161,24 @@ def describe_inputs(parts: Parts) -> dict[str, str]:
     return inputs
 
 
-def _check_sources(settings: Train | Distill) -> None:
-    """A run must not be written over one that it takes a network from."""
-    networks = [settings.model] if isinstance(settings, Train) else [settings.teacher, settings.student]
-    for network in networks:
-        if RunDirectory.is_run(network.name) and Path(network.name).resolve() == Path(settings.run or "").resolve():
-            raise InputError(f"run={settings.run} is the run that {network.name} is read from; choose another run=NAME")
+def check_place(settings: Train | Distill, *, force: bool) -> None:
+    """Check that the run directory can be made, and that nothing is lost by it that the run reads.
+
+    Raises:
+        InputError: when it cannot.
+    """
+    assert settings.run is not None
+    RunDirectory.check_free(settings.run, force=force)
+    roles = ("model",) if isinstance(settings, Train) else ("teacher", "student")
+    inputs = {f"data.{key}": getattr(settings.data, key, None) for key in ("path", "train", "val")}
+    for role in roles:
+        inputs |= {role: getattr(settings, role).name, f"{role}.checkpoint": getattr(settings, role).checkpoint}
+    for name, given in inputs.items():
+        source = Path(given or "").expanduser()
+        if given and source.exists() and source.resolve().is_relative_to(Path(settings.run).resolve()):
+            raise InputError(
+                f"run={settings.run} would replace {name}={given}, which it reads; choose another run=NAME"
+            )
 
 
 def _prepare_teacher(
@@ -201,22 +223,15 @@ def describe_parts(parts: Parts) -> list[str]:
     return lines
 
 
-def _train(
-    fabric: Fabric,
-    parts: Parts,
-    teacher: LiveTeacher | None,
-    predictions: torch.Tensor | None,
-    teacher_accuracy: Accuracy | None,
-    display: Display,
-    *,
-    resume: bool,
-) -> dict[str, Any]:
-    settings = parts.settings
-    assert settings.run is not None
-    run = RunDirectory(settings.run)
-    with _locked(fabric, run), StopRequest() as stop:
+def _source(parts: Parts, teacher: LiveTeacher | None) -> LiveTeacher | None:
+    """The teacher that the loop asks; plain training is only told how far it agrees with one."""
+    return teacher if parts.method.needs else None
+
+
+def _train(loop: Loop, stop: StopRequest, teacher_accuracy: Accuracy | None, *, resume: bool) -> dict[str, Any]:
+    fabric, parts, settings, run, display = loop.fabric, loop.parts, loop.settings, loop.run, loop.display
+    with _locked(fabric, run), stop:
         display.log = run.log
-        loop = Loop(fabric, parts, teacher if parts.method.needs else None, predictions, run, display, stop)
         if resume:
             loop.restore()
         schedule = settings.schedule
@@ -301,7 +316,7 @@ def _on_first_rank(fabric: Fabric, action: Callable[[], None]) -> None:
     if fabric.is_global_zero:
         try:
             action()
-        except InputError as error:
+        except (InputError, OSError) as error:
             message = str(error)
     message = fabric.broadcast(message)
     if message is not None:

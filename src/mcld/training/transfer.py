@@ -26,13 +26,19 @@ from mcld.evaluation.transfer import (
 from mcld.features import Features
 from mcld.files import atomic_write_text
 from mcld.models import Network
-from mcld.runs import RunDirectory
+from mcld.runs import Owned, RunDirectory
 from mcld.runs.environment import describe_environment
 from mcld.training.display import Display
 from mcld.training.parts import load_run
 from mcld.training.run import launch
 
 RESULT = "transfer.json"
+RESULTS = Owned(
+    what="transfer result",
+    names=frozenset({RESULT, "table.txt", "log.txt"}),
+    marks=frozenset({RESULT}),
+    begun=frozenset({"log.txt"}),
+)
 PROTOCOLS = {
     "probe": "features of the plain images, computed once in evaluation mode; standardised; multinomial logistic "
     f"regression, C from {GRID[0]:g} to {GRID[-1]:g} chosen on a stratified fifth of the training data, then refitted",
@@ -86,7 +92,9 @@ def transfer(
     display = display or Display()
     names = "-".join(Path(run).name for run in runs)
     folder = Path(settings.run or f"runs/transfer-{settings.data.name}-{names}-seed{settings.seed}")
-    check_free(folder, force=force)
+    RESULTS.check_free(folder, force=force)
+    if settings.seed >= 2**32:
+        raise InputError(f"seed={settings.seed}; expected a number below 2**32 for the probe's split")
     candidates = [Candidate(run, load_run(run, settings.model.weights), settings.model.weights) for run in runs]
     if untrained:
         candidates += _untrained(candidates, settings.seed)
@@ -100,46 +108,34 @@ def transfer(
     for note in data.notes:
         display.line(note)
     readers = [_reader(candidate, data, display) for candidate in candidates]
-    folder.mkdir(parents=True, exist_ok=True)
-    display.log = folder / "log.txt"
-    display.log.unlink(missing_ok=True)
-    networks = [
-        _measure(candidate, reader, data, settings, fabric, protocols, display)
-        for candidate, reader in zip(candidates, readers, strict=True)
-    ]
-    wanted = [name for name in PROTOCOLS if name in protocols or (name == "knn" and "probe" in protocols)]
-    result = {
-        "data": data.info.name,
-        "images": {"train": len(data.train), "validation": len(data.val)},
-        "classes": len(data.info.classes),
-        "image_size": list(data.info.image_size),
-        "views": data.train.views.description,
-        "batch_size": settings.data.batch_size,
-        "seed": settings.seed,
-        "protocols": {name: PROTOCOLS[name] for name in wanted},
-        "networks": networks,
-        "environment": describe_environment(),
-    }
-    RunDirectory(folder).write_json(folder / RESULT, result)
-    atomic_write_text(folder / "table.txt", "\n".join(table(result)) + "\n")
-    for line in ["", *table(result), f"everything is in {folder}"]:
-        display.line(line)
+    batch, workers = settings.data.batch_size, settings.data.workers
+    loader = None
+    if "sgd" in protocols:
+        loader = TrainLoader(data.train, batch, settings.seed, device=fabric.device, workers=workers)
+    with RESULTS.replacing(folder, force=force):
+        display.log = folder / "log.txt"
+        networks = [
+            _measure(candidate, reader, data, loader, settings, fabric, protocols, display)
+            for candidate, reader in zip(candidates, readers, strict=True)
+        ]
+        wanted = [name for name in PROTOCOLS if name in protocols or (name == "knn" and "probe" in protocols)]
+        result = {
+            "data": data.info.name,
+            "images": {"train": len(data.train), "validation": len(data.val)},
+            "classes": len(data.info.classes),
+            "image_size": list(data.info.image_size),
+            "views": data.train.views.description,
+            "batch_size": settings.data.batch_size,
+            "seed": settings.seed,
+            "protocols": {name: PROTOCOLS[name] for name in wanted},
+            "networks": networks,
+            "environment": describe_environment(),
+        }
+        RunDirectory(folder).write_json(folder / RESULT, result)
+        atomic_write_text(folder / "table.txt", "\n".join(table(result)) + "\n")
+        for line in ["", *table(result), f"everything is in {folder}"]:
+            display.line(line)
     return result
-
-
-def check_free(folder: Path, *, force: bool) -> None:
-    """Check that a result can be written.
-
-    Raises:
-        InputError: when something is there that ``force`` does not cover.
-    """
-    if folder.is_file():
-        raise InputError(f"run={folder} is a file; choose another name")
-    if folder.is_dir() and any(folder.iterdir()):
-        if not (folder / RESULT).is_file():
-            raise InputError(f"run={folder} holds other files, not a transfer result; choose another name")
-        if not force:
-            raise InputError(f"run={folder} exists already; choose another run=NAME, or replace it with --force")
 
 
 def table(result: dict[str, Any]) -> list[str]:
@@ -211,6 +207,7 @@ def _measure(
     candidate: Candidate,
     features: Features,
     data: DataSet,
+    loader: TrainLoader | None,
     settings: Train,
     fabric: Fabric,
     protocols: tuple[str, ...],
@@ -237,10 +234,7 @@ def _measure(
             f"{candidate.name}: probe top-1 {found.top1:.2%} (C {found.C:g}, {found.held_out:.2%} on the held-out part"
             f"{'' if found.converged else ', not converged'}), k-NN {result['knn']['top1']:.2%}"
         )
-    if "sgd" in protocols:
-        loader = TrainLoader(
-            data.train, settings.data.batch_size, settings.seed, device=fabric.device, workers=settings.data.workers
-        )
+    if loader is not None:
         with display.bar(SGD_EPOCHS, 0, f"{candidate.name}: sgd") as bar:
             layer = linear_sgd(
                 features,
