@@ -76,6 +76,7 @@ def test_a_start_that_was_cut_short_can_be_replaced(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
     run.environment.write_text("{}")
     (tmp_path / ".model.json.a8_x.tmp").write_text("{")
+    run.checkpoints.mkdir()
     with pytest.raises(InputError, match=r"holds the beginning of a run; .* replace it with --force"):
         make(tmp_path)
     make(tmp_path, force=True)

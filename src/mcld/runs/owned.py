@@ -55,10 +55,11 @@ class Owned:
                 place = place.parent
         except OSError as error:
             raise InputError(f"run={target} cannot be made: {error.strerror}") from error
-        strange = sorted(entries - {name for name in entries if _of(name, self.names)})
+        strange = sorted(name for name in entries if not _of(name, self.names))
         whole = self.is_there(target)
-        if not whole and not all(_of(name, self.begun) for name in entries):
-            some = ", ".join((strange or sorted(entries))[:3])
+        more = {name for name in entries if not _of(name, self.begun) and not _is_empty(target / name)}
+        if not whole and (strange or more):
+            some = ", ".join((strange or sorted(more))[:3])
             raise InputError(f"run={target} holds other files, not a {self.what} ({some}); choose another name")
         if entries and not force:
             state = "exists already" if whole else f"holds the beginning of a {self.what}"
@@ -131,6 +132,10 @@ def _of(name: str, names: frozenset[str]) -> bool:
     """Whether a name is one of these, or the temporary name of one that was being written."""
     temporary = re.fullmatch(r"\.(.+)\.[^.]+\.tmp", name)
     return name in names or name in (LOCK, ASIDE) or (temporary is not None and temporary[1] in names)
+
+
+def _is_empty(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
 
 
 def _content(folder: Path) -> list[Path]:
