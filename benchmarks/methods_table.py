@@ -269,7 +269,7 @@ def heading(rows: list[dict[str, Any]]) -> list[str]:
 def cells(row: dict[str, Any], plain: dict[str, Any] | None) -> list[str]:
     """One line of the table."""
     accuracy, cost = row["accuracy"], row["cost"]
-    line = [row["method"], row["family"] or "-", "failed", "", "", "", "", ""]
+    line = [row["method"], row["family"] or "-", "no run", "", "", "", "", ""]
     if accuracy:
         line[2] = f"{accuracy['top1']:.1%}"
         line[3] = "-" if accuracy["agreement"] is None else f"{accuracy['agreement']:.1%}"
