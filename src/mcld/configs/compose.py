@@ -30,7 +30,7 @@ from mcld.methods import list_methods, method_class
 
 Command: TypeAlias = Literal["train", "distill"]
 SCHEMAS: dict[str, type[schema.Run]] = {"train": schema.Train, "distill": schema.Distill}
-PATHS = ("run", "model", "teacher", "student", "data.path", "data.train", "data.val")
+PATHS = ("run", "model", "teacher", "teacher.store", "student", "data.path", "data.train", "data.val")
 PLAIN = re.compile(r"[\w./\\:+%@?*|$-]+")
 
 

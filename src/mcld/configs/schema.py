@@ -41,9 +41,17 @@ class Teacher(Network):
 
     Attributes:
         allow_near_chance: go on with a teacher that is no better than guessing.
+        store: where its logits are kept, for this run and for all later ones with the same teacher, data and views:
+            ``auto`` (a folder of the user's cache, where the method and the disk allow it), ``off`` or a folder.
+        store_precision: bits of a stored logit, 16 or 32.
+        views: show only so many different views of each training image, so that their logits can be stored: an
+            approximation of the whole augmentation. By default all there are.
     """
 
     allow_near_chance: bool = False
+    store: str = "auto"
+    store_precision: int = 16
+    views: int | None = None
 
 
 @dataclass

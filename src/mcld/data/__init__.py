@@ -10,7 +10,7 @@ from mcld.data._classes import check_classes
 from mcld.data._registry import DataEntry, list_data, load_data
 from mcld.data._types import Batch, DataInfo, DataSet, Split, Views
 from mcld.data.files import FileSplit
-from mcld.data.loader import TrainLoader, eval_batches
+from mcld.data.loader import TrainLoader, eval_batches, view_batches
 from mcld.data.memory import TensorSplit
 from mcld.data.views import CropFlip, SeedViews
 
@@ -30,4 +30,5 @@ __all__ = [
     "eval_batches",
     "list_data",
     "load_data",
+    "view_batches",
 ]

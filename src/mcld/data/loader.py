@@ -83,6 +83,10 @@ class TrainLoader:
         Raises:
             InputError: naming the file, when an image has gone or been damaged since the start.
         """
+        return self._fetcher(self.chunks(epoch, start))
+
+    def chunks(self, epoch: int, start: int = 0) -> list[tuple[Tensor, Tensor]]:
+        """What :meth:`epoch` shows: the (index, view) of each of its batches, on the CPU."""
         order, view = self.plan(epoch)
         chunks, first = [], 0
         for step, size in enumerate(self._sizes):
@@ -91,7 +95,7 @@ class TrainLoader:
             if step >= start:
                 chunks.append((order[part], view[part] if self._views > 1 else view[part, 0]))
             first += size
-        return self._fetcher(chunks)
+        return chunks
 
 
 def eval_batches(
@@ -115,11 +119,31 @@ def eval_batches(
     _check_rank(rank, world)
     index = torch.arange(rank, len(split), world)
     view = torch.full_like(index, split.views.center)
-    # torch.split of an empty tensor still returns one empty chunk
-    chunks = [
-        pair for pair in zip(torch.split(index, batch_size), torch.split(view, batch_size), strict=True) if len(pair[0])
-    ]
-    return _Fetcher(split, torch.device(device), _workers(split, workers, world))(chunks)
+    return view_batches(split, index, view, batch_size, device, _workers(split, workers, world))
+
+
+def view_batches(
+    split: Split,
+    index: Tensor,
+    view: Tensor,
+    batch_size: int = 256,
+    device: torch.device | str = "cpu",
+    workers: int | None = None,
+) -> Iterator[Batch]:
+    """Chosen views, in order.
+
+    Args:
+        split: the images.
+        index: (n,) of the images, on the CPU.
+        view: (n,) of the view ids, on the CPU.
+        batch_size: images in one batch.
+        device: where the batches should be.
+        workers: as in :class:`TrainLoader`.
+    """
+    if len(index) == 0:  # torch.split of an empty tensor would still return one empty chunk
+        return iter(())
+    chunks = list(zip(torch.split(index, batch_size), torch.split(view, batch_size), strict=True))
+    return _Fetcher(split, torch.device(device), _workers(split, workers, 1))(chunks)
 
 
 def _check_rank(rank: int, world: int) -> None:

@@ -1,5 +1,5 @@
 """What a network is worth: accuracy, agreement, cost."""
 
-from mcld.evaluation.accuracy import Accuracy, evaluate
+from mcld.evaluation.accuracy import Accuracy, evaluate, measure
 
-__all__ = ["Accuracy", "evaluate"]
+__all__ = ["Accuracy", "evaluate", "measure"]

@@ -52,28 +52,39 @@ def evaluate(
     """
     training = network.training
     network.eval()
-    hits = totals = sums = None
     try:
         with torch.no_grad():
-            for batch in batches:
-                logits = network(batch.image).float()
-                label = batch.label
-                if hits is None or totals is None or sums is None:
-                    hits, totals = (logits.new_zeros(logits.shape[1], dtype=torch.int64) for _ in range(2))
-                    sums = logits.new_zeros(3)  # loss, top-5 hits, agreements
-                predicted = logits.argmax(dim=1)
-                # Not bincount, nor a choice by mask: both would wait for an accelerator.
-                hits.index_add_(0, label, (predicted == label).to(hits.dtype))
-                totals.index_add_(0, label, torch.ones_like(label))
-                sums[0] += F.cross_entropy(logits, label, reduction="sum")
-                top = logits.topk(min(5, logits.shape[1]), dim=1).indices
-                sums[1] += (top == label[:, None]).any(dim=1).sum()
-                if reference is not None:
-                    sums[2] += (predicted == reference[batch.index]).sum()
-                if predictions is not None:
-                    predictions[batch.index] = predicted
+            answers = ((batch.index, batch.label, network(batch.image)) for batch in batches)
+            return measure(answers, reference=reference, predictions=predictions, reduce=reduce)
     finally:
         network.train(training)
+
+
+def measure(
+    answers: Iterable[tuple[Tensor, Tensor, Tensor]],
+    *,
+    reference: Tensor | None = None,
+    predictions: Tensor | None = None,
+    reduce: Callable[[Tensor], Tensor] = lambda sums: sums,
+) -> Accuracy:
+    """Measure logits, given in parts: (index (B,), labels (B,), logits (B, C)). See :func:`evaluate`."""
+    hits = totals = sums = None
+    for index, label, answer in answers:
+        logits = answer.float()
+        if hits is None or totals is None or sums is None:
+            hits, totals = (logits.new_zeros(logits.shape[1], dtype=torch.int64) for _ in range(2))
+            sums = logits.new_zeros(3)  # loss, top-5 hits, agreements
+        predicted = logits.argmax(dim=1)
+        # Not bincount, nor a choice by mask: both would wait for an accelerator.
+        hits.index_add_(0, label, (predicted == label).to(hits.dtype))
+        totals.index_add_(0, label, torch.ones_like(label))
+        sums[0] += F.cross_entropy(logits, label, reduction="sum")
+        top = logits.topk(min(5, logits.shape[1]), dim=1).indices
+        sums[1] += (top == label[:, None]).any(dim=1).sum()
+        if reference is not None:
+            sums[2] += (predicted == reference[index]).sum()
+        if predictions is not None:
+            predictions[index] = predicted
     if hits is None or totals is None or sums is None:
         raise ValueError("there are no images to evaluate on")
     exact = torch.float32 if hits.device.type == "mps" else torch.float64

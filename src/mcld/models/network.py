@@ -1,6 +1,7 @@
 """A network that knows what images it takes: architecture, classes and normalisation, as JSON and as a module."""
 
 import dataclasses
+import hashlib
 import math
 import os
 from collections.abc import Mapping
@@ -141,6 +142,14 @@ class Network(nn.Module):
         """Return the logits (B, num_classes) of images (B, in_channels, H, W), uint8, or floating point from 0 to 1."""
         logits: Tensor = self.model(self.normalize(images))
         return logits
+
+    def digest(self) -> str:
+        """A hex digest of the weights: changes when any does."""
+        digest = hashlib.sha256()
+        for name, value in self.model.state_dict().items():
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
 
 
 def reuse_classifier(student: Network, teacher: Network) -> Network:

@@ -1,13 +1,18 @@
 """The teacher: a source of logits. The training loop does not know which kind."""
 
+from collections.abc import Sequence
 from typing import Protocol
+
+from torch import Tensor
 
 from mcld.data import Batch
 from mcld.methods import Outputs
 from mcld.teacher.check import check_teacher
 from mcld.teacher.live import LiveTeacher
+from mcld.teacher.store import Header, LogitStore
+from mcld.teacher.stored import StoredTeacher, plain_logits
 
-__all__ = ["LiveTeacher", "Teacher", "check_teacher"]
+__all__ = ["Header", "LiveTeacher", "LogitStore", "StoredTeacher", "Teacher", "check_teacher", "plain_logits"]
 
 
 class Teacher(Protocol):
@@ -15,4 +20,12 @@ class Teacher(Protocol):
 
     def __call__(self, batch: Batch) -> Outputs:
         """The outputs, without gradient."""
+        ...
+
+    def expect(self, chunks: Sequence[tuple[Tensor, Tensor]]) -> None:
+        """Hear of the next batches, in order: the (index, view) of each, on the CPU."""
+        ...
+
+    def save(self) -> None:
+        """Put to disk what should not be computed again."""
         ...

@@ -1,13 +1,19 @@
 """A teacher network that is run at every step."""
 
+from collections.abc import Sequence
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mcld.data import Batch
 from mcld.features import Features
 from mcld.methods import Outputs
 from mcld.methods._base import LOGITS
 from mcld.models.folding import fold
+
+FEWEST = 16
+"""Images that a network is run on at least. CPU kernels round differently for batches smaller than this; with it the
+logits of a view do not depend on how many others are computed beside it."""
 
 
 class LiveTeacher:
@@ -36,15 +42,35 @@ class LiveTeacher:
 
     def __call__(self, batch: Batch) -> Outputs:
         """Outputs for the batch, without gradient."""
-        if not self._logits_only:
-            with torch.no_grad():
-                return self.features(batch.image)
+        if self._logits_only:
+            return per_view(self.logits(one_by_one(batch.image)), batch.view.ndim)
+        with torch.no_grad():
+            return self.features(batch.image)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """The logits (n, C) of images (n, channels, H, W)."""
+        n = len(images)
+        if n < FEWEST:
+            images = images[torch.arange(FEWEST, device=images.device) % n]
         with torch.inference_mode():
-            outputs = self.features(batch.image)
-        return _usable(outputs)
+            logits: Tensor = self.network(images)
+        return logits[:n].clone()  # unlike what was made in inference mode the student's backward pass may keep it
+
+    def expect(self, chunks: Sequence[tuple[Tensor, Tensor]]) -> None:
+        """Nothing to prepare."""
+
+    def save(self) -> None:
+        """Nothing to save."""
 
 
-def _usable(outputs: Outputs) -> Outputs:
-    """Copies of logits, which unlike tensors made in inference mode the student's backward pass may keep."""
-    other = None if outputs.other is None else _usable(outputs.other)
-    return Outputs(outputs.logits.clone(), other=other)
+def one_by_one(images: Tensor) -> Tensor:
+    """Images (B, channels, H, W) as they are; of two views of each, (B, 2, ...), the first views, then the second."""
+    return images.transpose(0, 1).flatten(0, 1) if images.ndim == 5 else images
+
+
+def per_view(logits: Tensor, ndim: int) -> Outputs:
+    """Outputs from logits in the order of :func:`one_by_one`; ``ndim`` is that of the view ids, 2 for two views."""
+    if ndim == 1:
+        return Outputs(logits)
+    first, second = logits.chunk(2)
+    return Outputs(first, other=Outputs(second))

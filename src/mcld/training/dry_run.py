@@ -11,6 +11,7 @@ from mcld.training.display import Display
 from mcld.training.loop import evaluate_on, live_teacher, train_loader
 from mcld.training.parts import build_parts, create_optimizer, default_run_name
 from mcld.training.run import check_place, check_shares, describe_parts, launch
+from mcld.training.stores import choose_stores
 
 WARM_UP, TIMED = 2, 6
 
@@ -31,6 +32,8 @@ def dry_run(settings: Train | Distill, *, force: bool = False) -> None:
     display = Display()
     for line in [*parts.notes, *describe_parts(parts)]:
         display.line(line)
+    if isinstance(settings, Distill) and parts.teacher is not None:
+        choose_stores(settings, parts.teacher, parts.data, parts.method, display)
     names = [str(name) for name in parts.data.info.classes]
     display.line(f"classes: {', '.join(names[:12])}{', …' if len(names) > 12 else ''}")
     loader = train_loader(fabric, parts)

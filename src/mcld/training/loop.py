@@ -13,10 +13,10 @@ from torch.utils.tensorboard import SummaryWriter
 
 from mcld.data import Batch, TrainLoader, eval_batches
 from mcld.errors import InputError, RunError
-from mcld.evaluation import Accuracy, evaluate
+from mcld.evaluation import Accuracy, evaluate, measure
 from mcld.models.network import save_state, save_weights
 from mcld.runs import RunDirectory
-from mcld.teacher import LiveTeacher, Teacher
+from mcld.teacher import LiveTeacher, StoredTeacher, Teacher, plain_logits
 from mcld.training.checkpoint import load_checkpoint, random_state, restore_random_state, save_checkpoint
 from mcld.training.display import Bar, Display
 from mcld.training.objective import TermMeter
@@ -134,6 +134,8 @@ class Loop:
             meter.clear()
         bar.restart_clock()
         saved = time.perf_counter()
+        if self.teacher is not None:
+            self.teacher.expect(self.loader.chunks(position.epoch, start=position.step))
         for batch in self.loader.epoch(position.epoch, start=position.step):
             progress = (position.epoch * self.steps + position.step) / self.total
             self._set_learning_rate(progress)
@@ -248,6 +250,8 @@ class Loop:
     def _save(self) -> None:
         """Write the checkpoint: everything else in the run directory is derived from it."""
         position = self.position
+        if self.teacher is not None:
+            self.teacher.save()  # first: a run that goes on from this checkpoint finds what it has computed before
         self._tick()
         ranks: list[Any] = [{"random": random_state(), "meter": self.meter.state_dict()}]
         if self.fabric.world_size > 1:
@@ -356,6 +360,26 @@ def evaluate_on(
     reduce: Callable[[Tensor], Tensor] = lambda sums: sum_over_ranks(fabric, sums)  # noqa: E731
     with fabric.autocast():
         return evaluate(network, batches, reference=reference, predictions=predictions, reduce=reduce)
+
+
+def evaluate_teacher(
+    fabric: Fabric, parts: Parts, teacher: LiveTeacher | StoredTeacher, predictions: Tensor
+) -> Accuracy:
+    """Evaluate the teacher like :func:`evaluate_on`; what is stored is not computed again."""
+    settings, split = parts.settings, parts.data.val
+    with fabric.autocast():
+        index, logits = plain_logits(
+            teacher,
+            split,
+            fabric.device,
+            rank=fabric.global_rank,
+            world=fabric.world_size,
+            workers=settings.data.workers,
+            batch_size=max(settings.data.batch_size, 256),
+        )
+    labels = split.labels.to(fabric.device)[index]
+    answers = zip(*(torch.split(part, 1024) for part in (index, labels, logits)), strict=True)
+    return measure(answers, predictions=predictions, reduce=lambda sums: sum_over_ranks(fabric, sums))
 
 
 def sum_over_ranks(fabric: Fabric, sums: Tensor) -> Tensor:

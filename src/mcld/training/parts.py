@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mcld.configs.schema import Distill, Optimizer, Run, Train
+from mcld.configs.schema import Distill, Optimizer, Run, Teacher, Train
 from mcld.configs.schema import Network as NetworkSettings
 from mcld.data import DataInfo, DataSet, check_classes, load_data
 from mcld.errors import InputError
@@ -69,6 +69,8 @@ def build_parts(settings: Train | Distill) -> Parts:
         InputError: for settings that cannot work.
     """
     data = load_data(**_options(settings.data))
+    if isinstance(settings, Distill) and settings.teacher.views is not None:
+        data = pool_views(data, settings.teacher.views)
     notes = list(data.notes)
     student_settings = settings.model if isinstance(settings, Train) else settings.student
     role = "model" if isinstance(settings, Train) else "student"
@@ -122,6 +124,18 @@ def with_second_view(data: DataSet, settings: Train | Distill, method: Method) -
     return dataclasses.replace(data, train=data.train.with_second(policy))
 
 
+def pool_views(data: DataSet, views: int) -> DataSet:
+    """The data with only so many views of each training image, for the teacher and the student alike.
+
+    Raises:
+        InputError: when there are not so many.
+    """
+    try:
+        return dataclasses.replace(data, train=data.train.with_pool(views))
+    except InputError as error:
+        raise InputError(f"teacher.views={views}: {error}") from error
+
+
 def check_settings(settings: Run) -> None:
     """Check what can be checked without building anything.
 
@@ -173,9 +187,25 @@ def check_settings(settings: Run) -> None:
         "compile": (settings.compile, ("auto", True, False)),
         "optimizer.fused": (optimizer.fused, ("auto", True, False)),
     }
+    if isinstance(settings, Distill):
+        check_store(settings.teacher)
     for name, (given, allowed) in choices.items():
         if given not in allowed:
             raise InputError(f"{name}={given}; expected one of {', '.join(str(value).lower() for value in allowed)}")
+
+
+def check_store(teacher: Teacher) -> None:
+    """Check the settings of the teacher's store.
+
+    Raises:
+        InputError: as :func:`check_settings`.
+    """
+    if teacher.store_precision not in (16, 32):
+        raise InputError(f"teacher.store_precision={teacher.store_precision}; expected 16 or 32")
+    if teacher.views is not None and teacher.views < 1:
+        raise InputError(f"teacher.views={teacher.views}; expected at least 1")
+    if not teacher.store:
+        raise InputError("teacher.store is empty; expected auto, off or a folder")
 
 
 def build_method(settings: Any) -> Method:

@@ -1,7 +1,6 @@
 """One run from its settings to its summary."""
 
 import contextlib
-import hashlib
 import logging
 import os
 import warnings
@@ -21,13 +20,14 @@ from mcld.files import atomic_write_text
 from mcld.models.network import Network
 from mcld.runs import RunDirectory
 from mcld.runs.environment import describe_environment
-from mcld.teacher import LiveTeacher, check_teacher
+from mcld.teacher import StoredTeacher, Teacher, check_teacher
 from mcld.training.choices import choose, describe_choices
 from mcld.training.display import Display
-from mcld.training.loop import Loop, Position, evaluate_on, live_teacher
+from mcld.training.loop import Loop, Position, evaluate_teacher, live_teacher
 from mcld.training.parts import Parts, build_parts, check_settings, default_run_name
 from mcld.training.published import published_block, published_lines
 from mcld.training.stop import StopRequest
+from mcld.training.stores import choose_stores, with_store
 
 
 def start(settings: Train | Distill, *, force: bool = False, display: Display | None = None) -> dict[str, Any]:
@@ -153,11 +153,7 @@ def describe_inputs(parts: Parts) -> dict[str, str]:
     """Digests of what a run learns from: with anything else it would not go on, but become another run."""
     inputs = {"training data": parts.data.train.fingerprint(), "validation data": parts.data.val.fingerprint()}
     if parts.teacher is not None:
-        digest = hashlib.sha256()
-        for name, value in parts.teacher.model.state_dict().items():
-            digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-        inputs["teacher's weights"] = digest.hexdigest()
+        inputs["teacher's weights"] = parts.teacher.digest()
     return inputs
 
 
@@ -183,7 +179,7 @@ def check_place(settings: Train | Distill, *, force: bool) -> None:
 
 def _prepare_teacher(
     fabric: Fabric, parts: Parts, display: Display
-) -> tuple[LiveTeacher | None, torch.Tensor | None, Accuracy | None]:
+) -> tuple[Teacher | None, torch.Tensor | None, Accuracy | None]:
     """Announce the parts, then evaluate the teacher before anything is written: most mistakes show here."""
     settings = parts.settings
     parts.data = parts.data.to(fabric.device)
@@ -194,10 +190,12 @@ def _prepare_teacher(
     if parts.teacher is None:
         return None, None, None
     assert isinstance(settings, Distill)
-    teacher = live_teacher(fabric, parts)
-    assert teacher is not None
+    places = choose_stores(settings, parts.teacher, parts.data, parts.method, display)
+    live = live_teacher(fabric, parts)
+    assert live is not None
+    teacher = with_store(live, places.training, display)
     predictions = torch.zeros(len(parts.data.val), dtype=torch.int64, device=fabric.device)
-    accuracy = evaluate_on(fabric, parts, teacher.network, predictions=predictions)
+    accuracy = evaluate_teacher(fabric, parts, with_store(live, places.validation, display), predictions)
     display.line(
         f"teacher {settings.teacher.name}: top-1 {accuracy.top1:.2%}, top-5 {accuracy.top5:.2%} on the validation data"
     )
@@ -223,7 +221,7 @@ def describe_parts(parts: Parts) -> list[str]:
     return lines
 
 
-def _source(parts: Parts, teacher: LiveTeacher | None) -> LiveTeacher | None:
+def _source(parts: Parts, teacher: Teacher | None) -> Teacher | None:
     """The teacher that the loop asks; plain training is only told how far it agrees with one."""
     return teacher if parts.method.needs else None
 
@@ -242,6 +240,12 @@ def _train(loop: Loop, stop: StopRequest, teacher_accuracy: Accuracy | None, *, 
         display.line(f"{fabric.device.type} × {fabric.world_size}: {describe_choices(settings)}")
         position = loop.train()
         summary = summarize(parts, position, teacher_accuracy)
+        if isinstance(teacher := loop.teacher, StoredTeacher):
+            summary["teacher"]["stored"] = {
+                "folder": str(teacher.store.folder),
+                "precision": teacher.store.header.storage,
+            }
+            display.line(f"teacher's logits: {teacher.share_read():.1%} read from the store, the others computed")
         if fabric.is_global_zero:
             run.write_json(run.summary, summary)
     fabric.barrier()
@@ -269,6 +273,7 @@ def summarize(parts: Parts, position: Position, teacher: Accuracy | None) -> dic
         "command": "train" if isinstance(settings, Train) else "distill",
         "data": parts.data.info.name,
         "images": {"train": len(parts.data.train), "validation": len(parts.data.val)},
+        "views": parts.data.train.views.description,
         "method": None if isinstance(settings, Train) else settings.method.name,
         "seed": settings.seed,
         "epochs": len(history),
@@ -284,7 +289,7 @@ def summarize(parts: Parts, position: Position, teacher: Accuracy | None) -> dic
         "curves": {name: [row[name] for row in history] for name in last},
     }
     if parts.teacher is not None and teacher is not None:
-        summary["teacher"] = {**cost(parts.teacher), "top1": teacher.top1, "top5": teacher.top5}
+        summary["teacher"] = {**cost(parts.teacher), "top1": teacher.top1, "top5": teacher.top5, "stored": None}
     return summary
 
 

@@ -1,0 +1,148 @@
+"""Where the teacher's logits are kept: what the settings ask for, what the method and the disk allow."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from mcld.configs.schema import Distill
+from mcld.configs.schema import Teacher as TeacherSettings
+from mcld.data import DataSet
+from mcld.data.cache import cache_dir
+from mcld.errors import InputError
+from mcld.methods import Method
+from mcld.models import Network
+from mcld.teacher import Header, LiveTeacher, LogitStore, StoredTeacher
+from mcld.training.display import Display
+
+FEATURES = {"pooled": "pooled features", "maps": "feature maps", "classifier": "classifier"}
+
+
+@dataclass(frozen=True)
+class Place:
+    """A store that may or may not exist yet.
+
+    Attributes:
+        folder: of the store.
+        header: of the store.
+        required: whether the user named the folder: a store that cannot be used is then an error.
+    """
+
+    folder: Path
+    header: Header
+    required: bool
+
+    def needed(self) -> int:
+        """Bytes that it may grow by."""
+        try:  # the files are sparse
+            taken = sum(file.stat().st_blocks * 512 for file in self.folder.iterdir())
+        except OSError:
+            taken = 0
+        return max(0, self.header.size - taken)
+
+    def free(self) -> int:
+        """Bytes that the disk has left."""
+        folder = self.folder.absolute()
+        while not folder.is_dir():
+            folder = folder.parent
+        return shutil.disk_usage(folder).free
+
+
+@dataclass(frozen=True)
+class Places:
+    """The stores of a run: the training views' and the validation images'; None where the teacher runs live."""
+
+    training: Place | None
+    validation: Place | None
+
+
+def choose_stores(settings: Distill, teacher: Network, data: DataSet, method: Method, display: Display) -> Places:
+    """Decide where the teacher's logits go, and say so, or why it runs live. Nothing is written.
+
+    Raises:
+        InputError: when a folder is asked for that cannot be used for this.
+    """
+    if settings.teacher.store == "off":
+        return Places(None, None)
+    validation = place(settings.teacher, teacher, data, "validation", settings.precision)
+    if not method.needs:  # the teacher is only asked how far they agree
+        return Places(None, _with_room(validation, display))
+    views, extra = data.train.views, [FEATURES[name] for name in sorted(method.needs - {"logits"})]
+    reason = None
+    if extra:
+        reason = f"method={settings.method.name} reads the teacher's {', '.join(extra)}, and a store holds logits only"
+    elif views.count is None:
+        reason = (
+            f"the views of data={settings.data.name} are endless; teacher.views=8 would store 8 views of each image, "
+            "an approximation"
+        )
+    if reason and validation.required:
+        raise InputError(f"teacher.store={settings.teacher.store}: {reason}")
+    if reason:
+        display.line(f"the teacher runs live: {reason}")
+        return Places(None, _with_room(validation, display))
+    training = _with_room(place(settings.teacher, teacher, data, "training", settings.precision), display)
+    if training is not None:
+        display.line(describe_place(training))
+    return Places(training, _with_room(validation, display))
+
+
+def place(settings: TeacherSettings, teacher: Network, data: DataSet, kind: str, precision: str) -> Place:
+    """The store for ``training`` or ``validation``.
+
+    Validation logits are few, so they are kept in 32 bits: the teacher's accuracy is the same as without a store.
+    """
+    split = data.train if kind == "training" else data.val
+    storage = "fp32" if kind == "validation" else f"fp{settings.store_precision}"
+    header = Header.of(teacher, data.info.name, kind, split, storage=storage, precision=precision)
+    if settings.store == "auto":
+        name = f"{data.info.name}-{kind}-{teacher.spec.architecture.replace('/', '-')}-{header.key()}"
+        return Place(cache_dir() / "logits" / name, header, required=False)
+    return Place(Path(settings.store).expanduser() / kind, header, required=True)
+
+
+def describe_place(place: Place) -> str:
+    """A line about a store's size, and the room for it."""
+    header = place.header
+    return (
+        f"teacher's logits: stored in {place.folder}, {header.storage}, {header.views_per_image} views of each image: "
+        f"at most {gigabytes(header.size)}, {gigabytes(place.needed())} more than now; "
+        f"the disk has {gigabytes(place.free())} left"
+    )
+
+
+def with_store(live: LiveTeacher, place: Place | None, display: Display) -> LiveTeacher | StoredTeacher:
+    """The teacher with its store, where there is one.
+
+    Raises:
+        InputError: when the store was asked for and cannot be used.
+    """
+    if place is None:
+        return live
+    try:
+        store = LogitStore(place.folder, place.header)
+    except InputError as error:
+        if place.required:
+            raise
+        display.line(f"warning: the teacher runs live: {error}", style="yellow")
+        return live
+    return StoredTeacher(live, store, lambda text: display.line(text, style="yellow"))
+
+
+def gigabytes(size: int) -> str:
+    """A number of bytes for people."""
+    unit, name = next(((10**power, name) for power, name in ((9, "GB"), (6, "MB")) if size >= 10**power), (1000, "kB"))
+    return f"{size / unit:.3g} {name}"
+
+
+def _with_room(place: Place, display: Display) -> Place | None:
+    needed, free = place.needed(), place.free()
+    if needed <= free:
+        return place
+    words = (
+        f"the {place.header.split} logits can take {gigabytes(needed)} more in {place.folder}, and the disk has "
+        f"{gigabytes(free)} left"
+    )
+    if place.required:
+        raise InputError(f"{words}; expected a folder on another disk, fewer teacher.views, or teacher.store=off")
+    display.line(f"the teacher runs live: {words}")
+    return None
