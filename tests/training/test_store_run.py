@@ -47,7 +47,7 @@ def test_the_student_is_the_same_live_and_with_a_cold_and_a_warm_store(
     assert same(tmp_path / "off", tmp_path / "cold")
     assert same(tmp_path / "off", tmp_path / "warm")
     assert "teacher's logits" not in outs["off"]
-    assert "fp32, 18 views of each image: at most 69.1 kB, 69.1 kB more than now; the disk has" in outs["cold"]
+    assert "fp32, 18 views of each image: at most 57.6 kB, 57.6 kB more than now; the disk has" in outs["cold"]
     assert "teacher's logits: 100.0% read from the store" in outs["warm"]
     summaries = {name: RunDirectory(name).read_json(RunDirectory(name).summary) for name in outs}
     assert summaries["off"]["teacher"]["stored"] is None
