@@ -33,12 +33,12 @@ def line(out: str, start: str) -> str:
     return next(line for line in out.splitlines() if line.startswith(start))
 
 
-@pytest.mark.parametrize("method", ["[mcld,kd]", "mlkd"])
+@pytest.mark.parametrize("method", ["[mcld,kd]", "mlkd data.second_policy=none"])
 def test_the_student_is_the_same_live_and_with_a_cold_and_a_warm_store(
     mcld: Mcld, words: list[str], tmp_path: Path, method: str
 ) -> None:
     """With 32 bits to the last bit; ``mlkd`` shows two views of each image."""
-    words = [*words, f"method={method}", "data.padding=1"]
+    words = [*words, *f"method={method}".split(), "data.padding=1"]
     stored = ["teacher.store=store", "teacher.store_precision=32"]
     outs = {}
     for name, more in (("off", ["teacher.store=off"]), ("cold", stored), ("warm", stored)):
