@@ -258,7 +258,7 @@ def _suite(given: Any, file: Path, out: str | None) -> Suite:
     for kind, names in (("pairs", pairs), ("methods", methods)):
         slugs: dict[str, str] = {}
         for one in names:
-            if kind == "pairs" and slug(one) in ("teacher", "suites", "teacher-logits"):
+            if kind == "pairs" and slug(one) in ("teacher", "teacher-logits", "suites", "reports"):
                 raise InputError(f"pairs: {one!r} is a name of the bench's own; choose another")
             if (other := slugs.setdefault(slug(one), one)) != one:
                 raise InputError(f"{kind} {other!r} and {one!r} would share the directory {slug(one)!r}; rename one")

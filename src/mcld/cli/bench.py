@@ -16,13 +16,16 @@ finished cells are never run again.
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
-    parser = Parser("bench", "SUITE [--out DIR] [--workers N] [--threads T] [--only CELL ...] [--dry-run]", EPILOG)
+    parser = Parser("bench", "SUITE [--workers N] [--report [DIR]] [--only CELL ...] [--dry-run]", EPILOG)
     parser.add_argument("suite", metavar="SUITE", help="the suite file")
     parser.add_argument("--out", metavar="DIR", help="where the run directories are (default: what the suite says)")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="cells at a time (default: 1)")
     parser.add_argument("--threads", type=int, metavar="T", help="CPU threads of each (default: cores / N)")
     parser.add_argument(
         "--only", nargs="+", default=[], metavar="CELL", help="only these methods, pairs, or cells such as kd/seed0"
+    )
+    parser.add_argument(
+        "--report", nargs="?", const="", metavar="DIR", help="write the report to DIR (default: OUT/reports/NAME)"
     )
     parser.add_argument("--cell", metavar="ID", help="run this one cell in this process, for job arrays of a cluster")
     parser.add_argument("--dry-run", action="store_true", help="list the cells and how far they are")
@@ -39,6 +42,14 @@ def main(arguments: Sequence[str]) -> int:
 
     suite = read_suite(given.suite, given.out)
     console = Console(highlight=False, soft_wrap=True)
+    if given.report is not None:
+        from pathlib import Path
+
+        from mcld.bench.report import write_report
+
+        for line in write_report(suite, Path(given.report or suite.out / "reports" / suite.name)):
+            console.print(line, markup=False)
+        return 0
     if given.cell is not None:
         return _run_one(suite, given.cell, threads)
     cells = select(suite.cells(), given.only)

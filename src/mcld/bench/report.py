@@ -1,0 +1,237 @@
+"""The report of a suite, from the results of its finished cells alone."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mcld.bench.suite import Cell, Suite, difference, flatten
+from mcld.errors import InputError
+from mcld.files import atomic_write_text
+from mcld.report import pictures
+from mcld.report.comparison import Comparison, compare, markdown, per_cent, points, runs_csv, table_csv
+from mcld.report.page import Picture, Section, page
+from mcld.runs.results import Results
+from mcld.runs.statistics import REPLICATES
+
+
+def write_report(suite: Suite, folder: Path) -> list[str]:
+    """Write ``index.html``, ``table.md``, ``table.csv`` and ``runs.csv``.
+
+    Args:
+        suite: whose finished cells are reported.
+        folder: is made if need be; files of an earlier report are replaced.
+
+    Returns:
+        Lines about what was found.
+
+    Raises:
+        InputError: when no cell is finished, or cells of one pair were tested on different images.
+    """
+    cells = suite.cells()
+    found = {cell.id: results for cell in cells if (results := cell.results()) is not None}
+    if not found:
+        raise InputError(f"{suite.file}: none of {len(cells)} cells is finished, in {suite.out}; run it first")
+    sections, lines = [], []
+    for pair in suite.pairs:
+        own = [found[cell.id] for cell in cells if cell.pair == pair and cell.id in found]
+        if not own:
+            lines.append(f"{pair}: no cell is finished")
+            continue
+        if len({results.test["fingerprint"] for results in own}) > 1:
+            raise InputError(f"{pair}: its cells were tested on different images; run those of one kind again")
+        planned = {method: entry.seeds for method, entry in suite.methods.items()}
+        comparison = compare(pair, planned, own, suite.baseline)
+        section = Section(comparison, lead(comparison), _notices(comparison, own), _pictures(comparison))
+        sections.append(section)
+        lines += [f"{pair}: {section.lead}", *section.notices]
+    comparisons = [section.comparison for section in sections]
+    changed = [text for cell in cells if cell.id in found and (text := _changed(cell, found[cell.id]))]
+    notices = []
+    if len(found) < len(cells):
+        notices.append(f"{len(found)} of {len(cells)} cells are finished; the rest is missing from every number here.")
+        lines.insert(0, notices[0])
+    if changed:
+        notices.append(f"Measured with other settings than the suite has now: {'; '.join(changed)}")
+    note = "\n".join(f"{text}\n" for text in notices)
+    folder.mkdir(parents=True, exist_ok=True)
+    runs = list(found.values())
+    text = page(
+        suite.title,
+        f"{suite.name}: {len(suite.pairs)} pair(s), {len(suite.methods)} methods, {len(runs)} finished runs",
+        notices,
+        sections,
+        facts(suite, runs),
+        [f"mcld bench {suite.file} --workers 2", f"mcld bench {suite.file} --report"],
+        [(name, " ".join(entry.words)) for name, entry in suite.methods.items()],
+    )
+    atomic_write_text(folder / "index.html", text)
+    head = f"# {suite.title}\n\n{note}\n" if note else f"# {suite.title}\n\n"
+    atomic_write_text(folder / "table.md", head + markdown(comparisons) + _definitions(suite, runs))
+    atomic_write_text(folder / "table.csv", table_csv(comparisons))
+    atomic_write_text(folder / "runs.csv", runs_csv(comparisons))
+    return [*lines, f"the report: {folder / 'index.html'}"]
+
+
+def lead(comparison: Comparison) -> str:
+    """The result of a pair in a few sentences."""
+    best = comparison.best
+    seeds = f"{best.last.n} seed{'s' * (best.last.n > 1)}"
+    text = (
+        f"Best on the validation images: {best.method}, with {per_cent(best.last)}% top-1 on "
+        f"{best.runs[0].test['images']:,} test images after the last epoch ({seeds}; the teacher has "
+        f"{100 * best.runs[0].test['teacher']['top1']:.2f}%)."
+    )
+    for name, found in ((comparison.baseline, best.to_baseline), (comparison.rival, best.to_rival)):
+        if found is not None and f" {name}:" not in text:
+            role = "the best rival, " if name == comparison.rival else ""
+            verdict = "" if found.low > 0 or found.high < 0 else ", an interval that holds 0"
+            text += f" Its difference to {role}{name}: {points(found)} points{verdict}."
+    return text
+
+
+def facts(suite: Suite, runs: Sequence[Results]) -> list[tuple[str, list[str]]]:
+    """What a reader must know to judge the numbers."""
+    first = runs[0]
+    images = first.summary["images"]
+    environments = [run.environment for run in runs]
+    versions = {
+        ", ".join(f"{k} {v}" for k, v in e["packages"].items() if v) + f", Python {e['python']}" for e in environments
+    }
+    hardware = {
+        f"{e['processor']}, {e['cores']} cores, {e['threads']} thread(s) a run"
+        + (f", {', '.join(e['gpus'])}" if e["gpus"] else "")
+        for e in environments
+    }
+    commits = sorted(
+        {
+            f"{git['commit'][:12]}{' with changes' if git['changed'] else ''}"
+            for e in environments
+            if (git := e.get("git"))
+        }
+    )
+    dates = sorted(str(e["date"])[:10] for e in environments)
+    teacher = first.summary["teacher"]
+    return [
+        (
+            "Images",
+            [
+                f"{images['train']:,} to train on, {images['validation']:,} to choose on (validation), "
+                f"{first.test['images']:,} others for every number reported (test)."
+            ],
+        ),
+        (
+            "Teacher",
+            [
+                f"{teacher['name']}: {first.test['teacher']['top1']:.2%} on the test images, calibration error "
+                f"{first.test['teacher']['ece']:.2%}; its weights have the SHA-256 "
+                + ", ".join(sorted({str(e["inputs"].get("teacher's weights"))[:16] for e in environments}))
+            ],
+        ),
+        ("Settings of all cells", [" ".join(suite.common)]),
+        (
+            "Pairing",
+            ["Seed k gives every method the same first student and the same order of the same views of the images."],
+        ),
+        (
+            "Differences",
+            [
+                "Paired by seed and by image. The 95% interval is from a bootstrap that draws both seeds and test "
+                f"images anew ({REPLICATES:,} times); with one seed it carries the test images only, not the chance "
+                "of training.",
+                "The best rival is the method without MCLD (plain training aside) with the best mean validation top-1.",
+            ],
+        ),
+        (
+            "Calibration error",
+            [
+                "Expected calibration error with 15 bins of equal width in the highest softmax probability: the mean "
+                "over the images of |accuracy of the bin − mean confidence of the bin|."
+            ],
+        ),
+        ("Agreement", ["The share of test images on which student and teacher name the same class."]),
+        ("Seconds per epoch", ["The median over a run's epochs, with validation; it depends on what else ran."]),
+        ("Hardware", sorted(hardware)),
+        ("Versions", sorted(versions)),
+        ("Commit", commits or ["unknown: the runs were not made in a git checkout"]),
+        ("Dates of the runs", [dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"]),
+    ]
+
+
+def _definitions(suite: Suite, runs: Sequence[Results]) -> str:
+    lines = [f"- {term}: {' '.join(values)}" for term, values in facts(suite, runs)]
+    return "\n".join(["How it was measured:", "", *lines, "", f"Again: `mcld bench {suite.file}`", ""])
+
+
+def _notices(comparison: Comparison, runs: Sequence[Results]) -> list[str]:
+    notices = []
+    missing = [f"{row.method}: seed {', '.join(map(str, row.missing))}" for row in comparison.rows if row.missing]
+    if missing:
+        notices.append(f"Seeds that are missing: {'; '.join(missing)}.")
+    if comparison.absent:
+        notices.append(f"Methods without a finished run: {', '.join(comparison.absent)}.")
+    single = [row.method for row in comparison.rows if row.last.n == 1]
+    if single:
+        who = "Every method" if len(single) == len(comparison.rows) else ", ".join(single)
+        notices.append(f"{who}: one seed only, so nothing is known of the spread over seeds.")
+    for name in ("training data", "validation data", "teacher's weights"):
+        if len({str(run.environment["inputs"].get(name)) for run in runs}) > 1:
+            notices.append(f"The {name} differ between the runs of this table: they are not one experiment.")
+    return notices
+
+
+def _pictures(comparison: Comparison) -> list[Picture]:
+    shown = ", ".join(row.method for row in comparison.notable)
+    made = [
+        Picture(
+            "Learning curves",
+            pictures.learning_curves(comparison),
+            f"Validation top-1 over epochs of {shown}",
+            "Validation top-1; the band is one standard deviation over the seeds. Grey: the other methods.",
+        )
+    ]
+    if any(row.to_baseline for row in comparison.rows):
+        made.append(
+            Picture(
+                f"Difference to {comparison.baseline}",
+                pictures.differences(comparison),
+                "; ".join(f"{row.method} {points(row.to_baseline)}" for row in comparison.rows if row.to_baseline),
+                "Points of test top-1 after the last epoch, paired by seed and image, with the 95% interval. "
+                "Blue: MCLD.",
+            )
+        )
+    made += [
+        Picture(
+            "Accuracy and cost",
+            pictures.accuracy_and_cost(comparison),
+            "; ".join(f"{r.method}: {per_cent(r.last)}% at {r.seconds.mean:.3g} s" for r in comparison.notable),
+            "Test top-1 with its standard deviation over the seeds, and what an epoch takes. Grey: the other methods.",
+        ),
+        Picture(
+            "Share of each loss term",
+            pictures.term_shares(comparison),
+            f"Shares of the loss terms over training of {shown}",
+            "Of the weighted loss, by epoch; ce is the cross-entropy with the labels.",
+        ),
+        Picture(
+            "Correlations of classes, student against teacher",
+            pictures.correlation_maps(comparison),
+            f"Heat maps of the difference in class correlations for {shown}",
+            "How far the correlation of two classes' logits over the test images is from the teacher's; lighter is "
+            "nearer.",
+        ),
+    ]
+    if features := pictures.feature_maps(comparison):
+        made.append(
+            Picture(
+                "Features",
+                features,
+                f"t-SNE of the features of {shown}",
+                "t-SNE (perplexity 30) of the pooled features of 50 test images of each of the first ten classes, last "
+                "weights, first seed; colour is the class. Distances between groups mean little.",
+            )
+        )
+    return made
+
+
+def _changed(cell: Cell, results: Results) -> str:
+    text = difference(cell, flatten(cell.settings()), results.settings, resolved=False)
+    return f"{cell.id}: {text}" if text else ""
