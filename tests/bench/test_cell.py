@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from mcld.bench.cell import run_cell
 from mcld.bench.measure import network_logits
+from mcld.bench.report import write_report
 from mcld.bench.suite import Cell, read_suite
 from mcld.data import load_data
 from mcld.errors import InputError
@@ -55,6 +56,10 @@ def test_a_cell_ends_with_results_that_its_weights_give(suite: Suite, arrays: li
     assert results.test["correlation_difference"]["shape"] == [4, 4]
     assert Path("kept/small/kd/seed1.json").read_text() == (cell.run / RESULTS).read_text()
     assert (cell.run / RESULTS).stat().st_size < 20_000
+
+    write_report(read_suite("tiny.yaml"), Path("report"))
+    table = Path("report/table.md").read_text()
+    assert f"| KD | 1 of 2 | {100 * results.test['last']['top1']:.2f} |" in table
 
     stamp = (cell.run / RESULTS).stat().st_mtime_ns
     run(cell)  # nothing is done twice

@@ -7,7 +7,7 @@ from mcld.bench.suite import Cell, Suite, difference, flatten
 from mcld.errors import InputError
 from mcld.files import atomic_write_text
 from mcld.report import pictures
-from mcld.report.comparison import Comparison, compare, markdown, per_cent, points, runs_csv, table_csv
+from mcld.report.comparison import Comparison, Row, compare, markdown, per_cent, points, runs_csv, table_csv
 from mcld.report.page import Picture, Section, page
 from mcld.runs.results import Results
 from mcld.runs.statistics import REPLICATES
@@ -56,7 +56,7 @@ def write_report(suite: Suite, folder: Path) -> list[str]:
     runs = list(found.values())
     text = page(
         suite.title,
-        f"{suite.name}: {len(suite.pairs)} pair(s), {len(suite.methods)} methods, {len(runs)} finished runs",
+        f"{suite.name}: {', '.join(suite.pairs)}; {len(suite.methods)} methods, {len(runs)} finished runs",
         notices,
         sections,
         facts(suite, runs),
@@ -73,19 +73,24 @@ def write_report(suite: Suite, folder: Path) -> list[str]:
 
 def lead(comparison: Comparison) -> str:
     """The result of a pair in a few sentences."""
-    best = comparison.best
-    seeds = f"{best.last.n} seed{'s' * (best.last.n > 1)}"
-    text = (
-        f"Best on the validation images: {best.method}, with {per_cent(best.last)}% top-1 on "
-        f"{best.runs[0].test['images']:,} test images after the last epoch ({seeds}; the teacher has "
-        f"{100 * best.runs[0].test['teacher']['top1']:.2f}%)."
-    )
-    for name, found in ((comparison.baseline, best.to_baseline), (comparison.rival, best.to_rival)):
-        if found is not None and f" {name}:" not in text:
-            role = "the best rival, " if name == comparison.rival else ""
-            verdict = "" if found.low > 0 or found.high < 0 else ", an interval that holds 0"
-            text += f" Its difference to {role}{name}: {points(found)} points{verdict}."
-    return text
+    best, ours = comparison.best, comparison.best_ours
+    images, teacher = best.runs[0].test["images"], best.runs[0].test["teacher"]["top1"]
+    text = f"Best on the validation images: {_result(best, comparison)}"
+    if ours is not None and ours is not best:
+        text += f" The best with MCLD: {_result(ours, comparison)}"
+    return f"{text} On {images:,} test images, after the last epoch; the teacher has {teacher:.2%}."
+
+
+def _result(row: Row, comparison: Comparison) -> str:
+    seeds = f"{row.last.n} seed{'s' * (row.last.n > 1)}"
+    text = f"{row.method}, with {per_cent(row.last)}% top-1 ({seeds})"
+    against = {comparison.rival: row.to_rival, comparison.baseline: row.to_baseline}
+    for name, found in against.items():
+        if found is not None:
+            whom = f"the best rival, {name}," if name == comparison.rival else name
+            unclear = "" if found.low > 0 or found.high < 0 else ", which holds 0"
+            text += f"; its difference to {whom} is {points(found)} points{unclear}"
+    return f"{text}."
 
 
 def facts(suite: Suite, runs: Sequence[Results]) -> list[tuple[str, list[str]]]:

@@ -1,6 +1,7 @@
 """The pictures of a bench, as SVG."""
 
 import io
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from mcld.report.comparison import Comparison, Row
-from mcld.report.curves import COLORS
 from mcld.runs.results import unpack_numbers
 
 STYLE: dict[Any, Any] = {
@@ -25,6 +25,7 @@ STYLE: dict[Any, Any] = {
 WIDTH = 5.6  # inches: narrow, so that its letters can be read on a phone
 OTHERS = "#c3c7cf"
 OURS, THEIRS = "#2563eb", "#6b7280"
+COLORS = ("#d97706", "#059669", "#be185d", "#7c3aed", "#0891b2", "#b91c1c", "#4d7c0f", "#92400e")
 
 
 def learning_curves(comparison: Comparison) -> str:
@@ -33,12 +34,12 @@ def learning_curves(comparison: Comparison) -> str:
     notable = comparison.notable
     for row in (row for row in comparison.rows if row not in notable):
         _curve(axes, row, OTHERS, None)
-    for row, color in zip(notable, COLORS, strict=False):
+    for row, color in _colored(notable):
         _curve(axes, row, color, row.method)
     finals = [_history(row).mean(axis=0)[_history(row).shape[1] // 3 :] for row in comparison.rows]
     low, high = min(map(np.min, finals)), max(map(np.max, finals))
     axes.set_ylim(max(0, low - 0.05 * (high - low) - 0.005), min(1, high + 0.08 * (high - low) + 0.005))
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0 if high - low > 0.04 else 1))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(axis="y", alpha=0.25)
     axes.set(xlabel="epoch", ylabel="validation top-1")
@@ -52,13 +53,12 @@ def accuracy_and_cost(comparison: Comparison) -> str:
     notable = comparison.notable
     rest = [row for row in comparison.rows if row not in notable]
     axes.scatter([row.seconds.mean for row in rest], [row.last.mean for row in rest], color=OTHERS, s=24)
-    for row, color in zip(notable, COLORS, strict=False):
+    for row, color in _colored(notable):
         axes.errorbar(
             row.seconds.mean, row.last.mean, yerr=row.last.sd or 0, color=color, marker="o", capsize=2, label=row.method
         )
-    axes.set_xlim(left=0)
-    axes.margins(x=0.15, y=0.12)
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
+    axes.margins(x=0.12, y=0.12)
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.grid(alpha=0.25)
     axes.set(xlabel="seconds per epoch", ylabel="test top-1, last epoch")
     axes.legend(loc="best", frameon=False, fontsize=9)
@@ -68,20 +68,19 @@ def accuracy_and_cost(comparison: Comparison) -> str:
 def differences(comparison: Comparison) -> str:
     """Each method's difference to the baseline with its 95% interval, best first."""
     rows = sorted((r for r in comparison.rows if r.to_baseline), key=lambda row: row.to_baseline.mean)  # type: ignore[union-attr]
-    figure, axes = _figure(1.0 + 0.27 * len(rows))
+    labels = [f"{_wrap(row.method, 30)} ({row.to_baseline.seeds})" for row in rows if row.to_baseline]
+    figure, axes = _figure(1.0 + (0.36 if any("\n" in label for label in labels) else 0.27) * len(rows))
     for place, row in enumerate(rows):
         found = row.to_baseline
         assert found is not None
-        ours = "mcld" in str(row.runs[0].settings["method.name"]).split("+")
-        color = OURS if ours else THEIRS
+        color = OURS if row.ours else THEIRS
         axes.plot([100 * found.low, 100 * found.high], [place, place], color=color, linewidth=2, solid_capstyle="round")
         axes.plot(100 * found.mean, place, "o", color=color, markersize=5 if found.seeds > 1 else 4)
     axes.axvline(0, color="black", linewidth=0.8)
-    labels = [f"{_short(row.method)} ({row.to_baseline.seeds})" for row in rows if row.to_baseline]
-    axes.set_yticks(range(len(rows)), labels)
+    axes.set_yticks(range(len(rows)), labels, fontsize=9)
     axes.set_ylim(-0.7, len(rows) - 0.3)
     axes.grid(axis="x", alpha=0.25)
-    axes.set(xlabel=f"points of test top-1 above {comparison.baseline}; in brackets the seeds")
+    axes.set(xlabel=f"points above {_wrap(str(comparison.baseline), 30)} (number of seeds)")
     return _svg(figure)
 
 
@@ -95,7 +94,7 @@ def correlation_maps(comparison: Comparison) -> str:
     for axes, row, values in zip(panels, rows, maps, strict=False):
         image = axes.imshow(values, cmap="magma_r", vmin=0, vmax=top, interpolation="nearest")
         mean = values.sum() / (values.size - len(values)) if len(values) > 1 else 0.0
-        axes.set_title(f"{_short(row.method)}\nmean {mean:.3f}", fontsize=9)
+        axes.set_title(f"{_wrap(row.method)}\nmean {mean:.3f}", fontsize=9)
         _bare(axes)
     if image is not None:
         figure.colorbar(image, ax=list(panels), shrink=0.8, label="|student − teacher|")
@@ -112,7 +111,7 @@ def feature_maps(comparison: Comparison) -> str | None:
         picture: dict[str, Any] = row.runs[0].test["features"]
         points = unpack_numbers(picture["points"])
         axes.scatter(points[:, 0], points[:, 1], c=picture["labels"], cmap="tab10", s=3, linewidths=0)
-        axes.set_title(_short(row.method), fontsize=9)
+        axes.set_title(_wrap(row.method), fontsize=9)
         axes.set_aspect("equal", adjustable="datalim")
         _bare(axes)
     return _svg(figure)
@@ -123,14 +122,14 @@ def term_shares(comparison: Comparison) -> str:
     rows = comparison.notable
     figure, panels = _panels(len(rows), 1.9)
     names = list(dict.fromkeys(name for row in rows for name in row.runs[0].terms))
-    colors = dict(zip(names, COLORS * len(names), strict=False))
+    colors = dict(zip(names, (THEIRS, OURS, *COLORS) * len(names), strict=False))
     for axes, row in zip(panels, rows, strict=False):
         terms = row.runs[0].terms
         values = np.array([np.mean([np.abs(run.curve(name)) for run in row.runs], axis=0) for name in terms])
         shares = values / np.maximum(values.sum(axis=0), 1e-12)
         epochs = np.arange(1, shares.shape[1] + 1)
         axes.stackplot(epochs, shares, colors=[colors[name] for name in terms], linewidth=0)
-        axes.set_title(_short(row.method), fontsize=9)
+        axes.set_title(_wrap(row.method), fontsize=9)
         axes.set(ylim=(0, 1), xlim=(1, max(2, epochs[-1])))
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
@@ -138,6 +137,13 @@ def term_shares(comparison: Comparison) -> str:
     handles = [mpl.patches.Patch(color=colors[name], label=name) for name in names]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(names)), frameon=False, fontsize=9)
     return _svg(figure)
+
+
+def _colored(rows: Sequence[Row]) -> list[tuple[Row, str]]:
+    """Each row with its colour: blue for the first with MCLD."""
+    first = next((row for row in rows if row.ours), None)
+    rest = iter(COLORS)
+    return [(row, OURS if row is first else next(rest)) for row in rows]
 
 
 def _curve(axes: Axes, row: Row, color: str, label: str | None) -> None:
@@ -180,8 +186,8 @@ def _bare(axes: Axes) -> None:
         spine.set_visible(False)
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= 34 else f"{name[:32]}…"
+def _wrap(name: str, width: int = 22) -> str:
+    return textwrap.fill(name, width)
 
 
 def _svg(figure: Figure) -> str:
