@@ -12,7 +12,7 @@ from tests.reference import nce as reference
 from torch import Tensor
 
 from mcld import InputError, info_nce
-from mcld.nce import unit_rows
+from mcld.rows import unit_rows
 
 LOW = [torch.float16, torch.bfloat16]
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from mcld.checks import check_row_integers
 from mcld.errors import InputError
+from mcld.rows import unit_rows
 
 BankState: TypeAlias = dict[str, Tensor | None]
 TENSORS = ("logits", "labels", "index", "position")
@@ -53,6 +54,7 @@ class CandidateBank(nn.Module):
         self.labels: Tensor | None = None
         self.index: Tensor | None = None
         self.position: Tensor | None = None
+        self._units: tuple[Tensor, bool, Tensor] | None = None
 
     @torch.no_grad()
     def extend(self, logits: Tensor, labels: Tensor, index: Tensor | None = None) -> None:
@@ -109,6 +111,16 @@ class CandidateBank(nn.Module):
         if self.logits is None or self.labels is None or self.index is None:
             return None
         return self.logits, self.labels, self.index
+
+    @torch.no_grad()
+    def unit_rows(self, center: bool) -> Tensor:
+        """The stored logits as unit rows (:func:`mcld.rows.unit_rows`); those of a fixed set are computed once."""
+        assert self.logits is not None
+        if not self.fixed:
+            return unit_rows(self.logits, center)
+        if self._units is None or self._units[0] is not self.logits or self._units[1] != center:
+            self._units = self.logits, center, unit_rows(self.logits, center)
+        return self._units[2]
 
     def _move(self, device: torch.device) -> None:
         for name in TENSORS:

@@ -1,12 +1,12 @@
-"""The InfoNCE kernel behind every contrastive term: pure functions on tensors."""
-
-from contextlib import AbstractContextManager, nullcontext
+"""InfoNCE for callers who know nothing of the kernel: one term, its arguments checked."""
 
 import torch
 from torch import Tensor
 
 from mcld.checks import check_options
+from mcld.contrast import Contrast, Relation, contrast
 from mcld.errors import InputError
+from mcld.rows import at_least_float32
 
 
 def info_nce(
@@ -25,8 +25,10 @@ def info_nce(
               {\sum_{j \in M_i} \exp(\langle a_i, z_j\rangle / \tau)}
 
     (van den Oord et al. 2018, arXiv 1807.03748, eq. 4; with several positives as in Khosla et al. 2020, arXiv
-    2004.11362, eq. 2). The rows are taken as given; :func:`unit_rows` makes the products cosines. Half-precision input
-    is computed in float32, inside and outside autocast; float64 stays float64.
+    2004.11362, eq. 2). The rows are taken as given; :func:`mcld.rows.unit_rows` makes the products cosines.
+    Half-precision input is computed in float32, inside and outside autocast; float64 stays float64.
+
+    Large matrices of products are never held as a whole: they are computed in blocks (:mod:`mcld.contrast`).
 
     Args:
         anchors: (n, d).
@@ -54,82 +56,8 @@ def info_nce(
     """
     _check_arguments(anchors, candidates, targets, mask, temperature)
     a, z = at_least_float32(anchors, candidates)
-    with no_autocast(a):
-        similarity = a @ z.T
-    return nce_of_similarity(similarity, targets, mask, temperature)
-
-
-def nce_of_similarity(similarity: Tensor, targets: Tensor | None, mask: Tensor | None, temperature: float) -> Tensor:
-    """:func:`info_nce` from the products ⟨a_i, z_j⟩, without any check, so that terms can share one product.
-
-    Args:
-        similarity: (n, N), float32 or float64.
-        targets: (n, N) weights; or (n,) int64, the one candidate that belongs to each anchor; or None for candidate i.
-        mask: broadcastable to (n, N), bool; every row must hold its targets.
-        temperature: τ > 0.
-    """
-    scaled = similarity / temperature
-    counted = scaled if mask is None else scaled.masked_fill(~mask, float("-inf"))
-    denominator = counted.logsumexp(dim=1)
-    # Differences of logarithms: no probability is formed, so nothing underflows.
-    if targets is None:
-        return (denominator - scaled.diagonal()).mean()
-    if targets.ndim == 1:
-        return (denominator - scaled.gather(1, targets.unsqueeze(1)).squeeze(1)).mean()
-    return (targets.to(scaled.dtype) * (denominator.unsqueeze(1) - scaled)).sum(dim=1).mean()
-
-
-def unit_rows(x: Tensor, center: bool = True) -> Tensor:
-    """Subtract each row's mean and divide by its L2 norm.
-
-    A row that is constant after centring has no direction (without centring, that is a row of zeros): it becomes a zero
-    row, and no gradient flows to it. Constant means that no element departs from the mean by more than two rounding
-    steps of the row's largest magnitude, in the dtype of ``x``, so that rounding noise does not turn into a random
-    direction of full length. In bfloat16 a row needs a spread of 1/64 of its magnitude.
-
-    Args:
-        x: (n, d), any finite values.
-        center: whether to subtract the mean, which softmax does not see either.
-
-    Returns:
-        (n, d), float32 for half-precision input, else the dtype of ``x``.
-
-    Example:
-        >>> import torch
-        >>> from mcld.nce import unit_rows
-        >>> unit_rows(torch.tensor([[1.0, 3.0], [7.0, 7.0]]))
-        tensor([[-0.7071,  0.7071],
-                [ 0.0000,  0.0000]])
-        >>> unit_rows(torch.tensor([[3.0, 4.0], [0.0, 0.0]]), center=False)
-        tensor([[0.6000, 0.8000],
-                [0.0000, 0.0000]])
-    """
-    (rows,) = at_least_float32(x)
-    # A unit row does not depend on its scale, so dividing by the largest magnitude changes neither value nor gradient
-    # (with the divisor detached), and keeps the squares in range whatever the logits are.
-    largest = rows.detach().abs().amax(dim=1, keepdim=True)
-    rows = rows / largest.clamp(min=torch.finfo(rows.dtype).tiny)
-    if center:
-        rows = rows - rows.mean(dim=1, keepdim=True)
-    constant = rows.detach().abs().amax(dim=1, keepdim=True) <= 2 * torch.finfo(x.dtype).eps
-    # Replaced before the norm as well as after: the norm's gradient at zero is NaN, and NaN times 0 is NaN.
-    rows = rows.masked_fill(constant, 1.0)
-    unit: Tensor = rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-    return unit.masked_fill(constant, 0.0)
-
-
-def at_least_float32(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Floating-point tensors in their common dtype, or in float32 where that is half precision."""
-    dtype = torch.float32
-    for tensor in tensors:
-        dtype = torch.promote_types(dtype, tensor.dtype)
-    return tuple(tensor.to(dtype) for tensor in tensors)
-
-
-def no_autocast(like: Tensor) -> AbstractContextManager[object]:
-    """Products at the precision of their factors, also inside an autocast region: cosines divided by 0.1 need it."""
-    kind = like.device.type
-    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
+    term = Contrast(temperature, "index" if targets is None else "weights")
+    return contrast(a, [z], Relation(weights=targets, mask=mask), [term])[0]
 
 
 def _check_arguments(

@@ -26,7 +26,7 @@ from mcld.methods.mlkd import MLKD
 from mcld.methods.sld import SLD, swap
 from mcld.methods.ttm import ttm_parts
 from mcld.methods.wttm import smoothness
-from mcld.nce import unit_rows
+from mcld.rows import unit_rows
 
 SHAPES = Shapes(4)
 

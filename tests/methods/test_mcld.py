@@ -16,7 +16,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 from mcld import MCLD, InputError, info_nce
 from mcld.methods import Category, Instance, Outputs, Sample
-from mcld.nce import unit_rows
+from mcld.rows import unit_rows
 
 OFF = {"weight": 0.0}
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from mcld.checks import check_options
 from mcld.errors import InputError
 from mcld.methods._base import Method, Outputs, Shapes, Terms, check_batch
-from mcld.nce import at_least_float32
+from mcld.rows import at_least_float32
 
 MAPS = frozenset({"logits", "maps"})
 POOLED = frozenset({"logits", "pooled"})

@@ -12,7 +12,7 @@ from mcld.checks import check_share
 from mcld.errors import InputError
 from mcld.methods._base import Method, Outputs, Shapes, Terms, check_batch
 from mcld.methods._standardize import standardize_rows
-from mcld.nce import at_least_float32, no_autocast
+from mcld.rows import at_least_float32, no_autocast
 
 Pair: TypeAlias = tuple[Tensor, Tensor]
 """Logits (B, C) of student and teacher."""

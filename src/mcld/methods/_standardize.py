@@ -3,15 +3,15 @@
 import torch
 from torch import Tensor
 
-from mcld.nce import at_least_float32
+from mcld.rows import at_least_float32
 
 
 def standardize_rows(x: Tensor) -> Tensor:
     """Give each row mean 0 and standard deviation 1: (x − mean) / (std + 1e-7), with the unbiased std.
 
     Sun et al. 2024 (arXiv 2403.01427), algorithm 1: the student then need not match the teacher's shift and scale. A
-    constant row becomes zeros and no gradient flows to it; constant means as in :func:`mcld.nce.unit_rows` that nothing
-    departs from the mean by more than two rounding steps of the row's largest magnitude, in the dtype of ``x``.
+    constant row becomes zeros and no gradient flows to it; constant means as in :func:`mcld.rows.unit_rows` that
+    nothing departs from the mean by more than two rounding steps of the row's largest magnitude, in the dtype of ``x``.
 
     Args:
         x: (n, C), any finite values.

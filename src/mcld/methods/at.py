@@ -5,7 +5,7 @@ from torch import Tensor
 
 from mcld.methods._base import Outputs, Shapes, Terms
 from mcld.methods._features import MAPS, FeatureMethod, on_common_grid, paired, paired_shapes
-from mcld.nce import unit_rows
+from mcld.rows import unit_rows
 
 
 def attention(maps: Tensor) -> Tensor:

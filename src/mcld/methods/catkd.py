@@ -10,7 +10,7 @@ from mcld.checks import check_flag
 from mcld.errors import InputError
 from mcld.methods._base import Outputs, Shapes, Terms
 from mcld.methods._features import FeatureMethod, paired_shapes
-from mcld.nce import at_least_float32, no_autocast, unit_rows
+from mcld.rows import at_least_float32, no_autocast, unit_rows
 
 
 def class_attention(maps: Tensor, weight: Tensor, side: int, normalize: bool = True) -> Tensor:

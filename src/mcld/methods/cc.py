@@ -8,7 +8,7 @@ from torch import Tensor
 from mcld.errors import InputError
 from mcld.methods._base import Outputs, Terms
 from mcld.methods._features import POOLED, FeatureMethod, pooled_pair
-from mcld.nce import no_autocast, unit_rows
+from mcld.rows import no_autocast, unit_rows
 
 
 class CC(FeatureMethod):

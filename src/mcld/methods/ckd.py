@@ -3,9 +3,10 @@
 from torch import Tensor
 
 from mcld.checks import check_options
+from mcld.contrast import Contrast, Relation, contrast
 from mcld.methods._base import Terms
 from mcld.methods._logits import LogitMethod
-from mcld.nce import nce_of_similarity, unit_rows
+from mcld.rows import unit_rows
 
 
 class CKD(LogitMethod):
@@ -54,5 +55,6 @@ class CKD(LogitMethod):
 
     def terms(self, student: Tensor, teacher: Tensor, labels: Tensor, progress: float) -> Terms:
         """Return ``{"contrast": ...}``; see :meth:`LogitMethod.terms`."""
-        similarity = unit_rows(teacher, center=False) @ unit_rows(student, center=False).T
-        return {"contrast": self.weight * nce_of_similarity(similarity, None, None, self.temperature)}
+        anchors, candidates = unit_rows(teacher, center=False), unit_rows(student, center=False)
+        (loss,) = contrast(anchors, [candidates], Relation(), [Contrast(self.temperature)])
+        return {"contrast": self.weight * loss}

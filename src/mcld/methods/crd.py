@@ -11,7 +11,7 @@ from mcld.checks import check_row_integers
 from mcld.errors import InputError
 from mcld.methods._base import Outputs, Shapes, Terms
 from mcld.methods._features import POOLED, FeatureMethod, pooled_pair
-from mcld.nce import no_autocast, unit_rows
+from mcld.rows import no_autocast, unit_rows
 
 
 def draw_negatives(index: Tensor, images: int, count: int, generator: torch.Generator) -> Tensor:

@@ -6,7 +6,7 @@ from torch import Tensor
 from mcld.checks import check_flag, check_options
 from mcld.methods._base import Terms
 from mcld.methods._logits import LogitMethod
-from mcld.nce import unit_rows
+from mcld.rows import unit_rows
 
 
 def correlation_loss(log_q: Tensor, log_p: Tensor) -> Tensor:

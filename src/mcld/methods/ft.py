@@ -9,7 +9,7 @@ from mcld.checks import check_share
 from mcld.errors import InputError
 from mcld.methods._base import Outputs, Shapes, Terms
 from mcld.methods._features import MAPS, FeatureMethod, on_common_grid, paired_shapes
-from mcld.nce import at_least_float32, unit_rows
+from mcld.rows import at_least_float32, unit_rows
 
 
 def convolutions(*channels: int) -> nn.Sequential:
@@ -38,7 +38,7 @@ class FT(FeatureMethod):
 
     Example:
         >>> import torch
-        >>> from mcld.nce import unit_rows
+        >>> from mcld.rows import unit_rows
         >>> one, other = torch.tensor([[3.0, 4.0]]), torch.tensor([[1.0, 0.0]])  # two factors: (0.6, 0.8) and (1, 0)
         >>> round((unit_rows(one, center=False) - unit_rows(other, center=False)).abs().mean().item(), 4)
         0.6

@@ -9,7 +9,7 @@ from torch import Tensor
 from mcld.checks import check_flag, check_options
 from mcld.methods._base import Terms
 from mcld.methods._logits import LogitMethod
-from mcld.nce import at_least_float32
+from mcld.rows import at_least_float32
 
 
 def kd_loss(student: Tensor, teacher: Tensor, temperature: float | Tensor) -> Tensor:

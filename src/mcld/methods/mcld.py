@@ -1,6 +1,6 @@
 """Multi-perspective contrastive logit distillation (MCLD)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -8,11 +8,12 @@ from torch import Tensor
 
 from mcld.bank import CandidateBank
 from mcld.checks import check_flag, check_row_integers, check_share
+from mcld.contrast import Contrast, Relation, contrast
 from mcld.errors import InputError
 from mcld.methods._base import Method, Outputs, Terms, check_batch
 from mcld.methods._mcld_options import PRESETS, Category, Instance, Sample, options_of
 from mcld.methods._standardize import standardize_rows
-from mcld.nce import at_least_float32, nce_of_similarity, no_autocast, unit_rows
+from mcld.rows import at_least_float32, no_autocast, unit_rows
 
 
 class Candidates(NamedTuple):
@@ -29,45 +30,44 @@ class Candidates(NamedTuple):
     valid: Tensor | None
 
 
-def contrast(
-    similarity: Tensor, teacher: Tensor | None, hard: Tensor | None, mask: Tensor | None, options: Sample
-) -> Tensor:
-    """One perspective from cosines, in the directions that ``options.anchor`` asks for.
+def row_contrasts(
+    student: Tensor, teacher: Sequence[Tensor], relation: Relation, named: Mapping[str, Sample]
+) -> dict[str, Tensor]:
+    """Perspectives on the same rows, each in the directions that its ``anchor`` asks for; weights are not applied.
 
-    The first B candidates are the anchors' counterparts, so the other direction is the transpose of those columns; what
-    relates anchors with candidates (``teacher``, ``hard`` before it is normalised, ``mask``) is symmetric there.
+    The first B candidates are the anchors' counterparts, and the other direction is among those alone.
 
     Args:
-        similarity: (B, N), the student's with the teacher's.
-        teacher: (B, N), the teacher's with the teacher's; read for soft targets only.
-        hard: (B, N) bool, which candidates belong to each anchor; None: candidate i to anchor i.
-        mask: (B, N) or (1, N) bool, the candidates in the denominator; None: all.
-        options: of the perspective; its weight is not applied.
+        student: unit rows (B, d).
+        teacher: unit rows, (B, d) and further pieces.
+        relation: of the student's rows with all of the teacher's, with labels unless each row has one counterpart only.
+        named: the options of the terms.
     """
-    rows = similarity.shape[0]
-    losses = []
-    for reverse in _directions(options.anchor):
-        part = similarity[:, :rows].T if reverse else similarity
-        N = part.shape[1]
-        denominator = None if mask is None else mask[:, :N]
-        targets: Tensor | None = None
-        if options.targets == "soft":
-            assert teacher is not None
-            targets = soft_targets(teacher[:, :N], denominator, options)
-        elif hard is not None:
-            targets = hard[:, :N].to(part.dtype)
-            targets = targets / targets.sum(dim=1, keepdim=True)
-        losses.append(nce_of_similarity(part, targets, denominator, options.temperature))
-    return _mean(losses)
+    losses: dict[str, list[Tensor]] = {name: [] for name in named}
+    for direction in ("student", "teacher"):
+        used = {name: options for name, options in named.items() if options.anchor in (direction, "both")}
+        if not used:
+            continue
+        anchors, candidates, related = student, teacher, relation
+        if direction == "teacher":
+            anchors, candidates = teacher[0], [student]
+            labels = None if relation.labels is None else (relation.labels[0], relation.labels[0])
+            related = Relation(labels)
+        if any(options.targets == "soft" for options in used.values()):
+            # The teacher's own rows: what the student would see if it were the teacher.
+            related = related._replace(soft=(teacher[0], candidates if direction == "student" else teacher[:1]))
+        found = contrast(anchors, candidates, related, [term_of(options) for options in used.values()])
+        for name, loss in zip(used, found, strict=True):
+            losses[name].append(loss)
+    return {name: _mean(both) for name, both in losses.items()}
 
 
-def soft_targets(similarity: Tensor, mask: Tensor | None, options: Sample) -> Tensor:
-    """The teacher's own similarities (n, N) as weights over the candidates of the mask, each row with sum 1."""
+def term_of(options: Sample) -> Contrast:
+    """What the kernel is asked for."""
+    hard = "labels" if type(options) is Sample else "index"
     temperature = options.temperature if options.target_temperature is None else options.target_temperature
-    scaled = similarity / temperature
-    if mask is not None:
-        scaled = scaled.masked_fill(~mask, float("-inf"))
-    return scaled.softmax(dim=1)
+    mask = isinstance(options, Instance) and options.target_mask
+    return Contrast(options.temperature, "soft" if options.targets == "soft" else hard, mask, temperature)
 
 
 def prototype_contrast(
@@ -84,33 +84,37 @@ def prototype_contrast(
         center: whether rows are centred.
     """
     labels = candidates.labels[: len(student)]
+    batch = Candidates((teacher,), labels, None)
     losses = []
-    for reverse in _directions(options.anchor):
+    for direction in ("student", "teacher"):
+        if options.anchor not in (direction, "both"):
+            continue
         # Student rows look among the teacher's prototypes, which the bank makes better; teacher rows look among the
         # student's, and there are those of the batch only. Soft targets come from the teacher in both places.
-        anchors, other = (teacher, student) if reverse else (student, teacher)
-        rows = Candidates((other,), labels, None) if reverse else candidates
-        own = Candidates((teacher,), labels, None) if reverse else candidates
-        prototypes, present = class_means(rows, classes)
-        prototypes = unit_rows(prototypes, center)
-        similarity = torch.matmul(*at_least_float32(unit_rows(anchors, center), prototypes.T))
-        targets = labels
+        anchors, rows, own = student, candidates, candidates
+        if direction == "teacher":
+            anchors, rows, own = teacher, Candidates((student,), labels, None), batch
+        means, present = class_means(rows, classes)
+        soft = None
         if options.targets == "soft":
-            own_prototypes = unit_rows(class_means(own, classes)[0], center)
-            own_similarity = torch.matmul(*at_least_float32(unit_rows(teacher, center), own_prototypes.T))
-            targets = soft_targets(own_similarity, present, options)
-        losses.append(nce_of_similarity(similarity, targets, present, options.temperature))
+            own_means = means if own is rows else class_means(own, classes)[0]
+            soft = at_least_float32(unit_rows(teacher, center), unit_rows(own_means, center))
+        a, z = at_least_float32(unit_rows(anchors, center), unit_rows(means, center))
+        relation = Relation(valid=present, index=labels, soft=None if soft is None else (soft[0], soft[1:]))
+        losses += contrast(a, [z], relation, [term_of(options)])
     return _mean(losses)
 
 
 def class_means(rows: Candidates, classes: int) -> tuple[Tensor, Tensor]:
-    """Each class's mean row (C, d), zero where there is none, and (1, C) bool, True where there is one."""
-    logits = torch.cat(at_least_float32(*rows.logits))
-    weights = torch.ones_like(logits[:, 0]) if rows.valid is None else rows.valid.to(logits.dtype)
-    labels = rows.labels.clamp(min=0)  # an empty row of the bank has the label -1, and no weight
-    sums = logits.new_zeros(classes, logits.shape[1]).index_add(0, labels, logits * weights.unsqueeze(1))
-    counts = weights.new_zeros(classes).index_add(0, labels, weights)
-    return sums / counts.clamp(min=1).unsqueeze(1), (counts > 0).unsqueeze(0)
+    """Each class's mean row (C, d), zero where there is none, and (C,) bool, True where there is one."""
+    dtype = at_least_float32(*(logits[:0] for logits in rows.logits))[0].dtype
+    labels = rows.labels if rows.valid is None else rows.labels.masked_fill(~rows.valid, classes)
+    sums = torch.zeros(classes + 1, rows.logits[0].shape[1], dtype=dtype, device=labels.device)  # the last: not valid
+    for logits, own in zip(rows.logits, labels.split([len(logits) for logits in rows.logits]), strict=True):
+        sums = sums.index_add(0, own, logits.to(dtype))
+    counts = torch.zeros(classes + 1, dtype=dtype, device=labels.device)
+    counts = counts.index_add(0, labels, torch.ones_like(labels, dtype=dtype))[:classes]
+    return sums[:classes] / counts.clamp(min=1).unsqueeze(1), counts > 0
 
 
 class MCLD(Method):
@@ -148,7 +152,7 @@ class MCLD(Method):
     student→teacher direction only: a row term with ``anchor="teacher"`` refuses it, and columns do not see it.
 
     A constant row or column has no direction: its cosines are 0 and no gradient flows to it
-    (:func:`mcld.nce.unit_rows`). So the columns of a single image contribute log C and no gradient.
+    (:func:`mcld.rows.unit_rows`). So the columns of a single image contribute log C and no gradient.
 
     With ``standardize`` the logits of both are standardised first (LSKD). Centred cosines of rows do not see that; the
     columns do, in which each image then has the same say.
@@ -249,7 +253,8 @@ class MCLD(Method):
         with no_autocast(s):
             candidates = self._candidates(t, labels, index)
             if self.instance.weight or self.sample.weight:
-                terms.update(self._row_terms(s, candidates))
+                for name, term in self._row_terms(s, candidates).items():
+                    terms[name] = getattr(self, name).weight * term
             if self.category.weight:
                 warmup = self.category.warmup
                 ramp = 1.0 if warmup == 0 else min(1.0, progress / warmup)
@@ -272,33 +277,23 @@ class MCLD(Method):
         valid = torch.cat([torch.ones_like(labels, dtype=torch.bool), valid])
         return Candidates((teacher, stored), torch.cat([labels, stored_labels]), valid)
 
-    def _row_terms(self, student: Tensor, candidates: Candidates) -> Iterator[tuple[str, Tensor]]:
+    def _row_terms(self, student: Tensor, candidates: Candidates) -> Terms:
         """The instance-wise and the sample-wise term, from one matrix of cosines."""
-        units = [unit_rows(logits, self.center) for logits in candidates.logits]
-        a, z, own = at_least_float32(unit_rows(student, self.center), torch.cat(at_least_float32(*units)), units[0])
-        similarity = a @ z.T
-        soft = any(options.weight and options.targets == "soft" for options in (self.instance, self.sample))
-        teacher = own @ z.T if soft else None
-        B, N = similarity.shape
-        everything = None if candidates.valid is None else candidates.valid.unsqueeze(0)
-        same = candidates.labels[:B].unsqueeze(1) == candidates.labels
-        if self.instance.weight:
-            mask = everything
-            if self.instance.target_mask:
-                mask = ~same | torch.eye(B, N, dtype=torch.bool, device=same.device)
-                mask = mask if everything is None else mask & everything
-            yield "instance", self.instance.weight * contrast(similarity, teacher, None, mask, self.instance)
-        if self.sample.weight:
-            hard = same if everything is None else same & everything
-            yield "sample", self.sample.weight * contrast(similarity, teacher, hard, everything, self.sample)
+        units = [unit_rows(student, self.center), unit_rows(candidates.logits[0], self.center)]
+        if len(candidates.logits) > 1:
+            units.append(self.bank.unit_rows(self.center))
+        a, *z = at_least_float32(*units)
+        named = {"instance": self.instance, "sample": self.sample}
+        named = {name: options for name, options in named.items() if options.weight}
+        relation = Relation((candidates.labels[: len(a)], candidates.labels), candidates.valid)
+        return row_contrasts(a, z, relation, named)
 
     def _category(self, student: Tensor, teacher: Tensor, candidates: Candidates) -> Tensor:
         options = self.category
         if options.form == "prototypes":
             return prototype_contrast(student, teacher, candidates, teacher.shape[1], options, self.center)
         a, z = at_least_float32(unit_rows(student.T, self.center), unit_rows(teacher.T, self.center))
-        own = z @ z.T if options.targets == "soft" else None
-        return contrast(a @ z.T, own, None, None, options)
+        return row_contrasts(a, [z], Relation(), {"category": options})["category"]
 
     def _check_bank_use(self) -> None:
         """Refuse a bank that no term, or not every term that compares rows, can use."""
@@ -318,11 +313,6 @@ class MCLD(Method):
     def extra_repr(self) -> str:
         """The options, for printing."""
         return f"{self.instance}, {self.sample}, {self.category}, center={self.center}, standardize={self.standardize}"
-
-
-def _directions(anchor: str) -> tuple[bool, ...]:
-    """Whether to swap the sides, for each direction of a term."""
-    return {"student": (False,), "teacher": (True,), "both": (False, True)}[anchor]
 
 
 def _mean(losses: list[Tensor]) -> Tensor:

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from mcld.methods._base import Outputs, Terms
 from mcld.methods._features import POOLED, FeatureMethod, pooled_pair
-from mcld.nce import no_autocast, unit_rows
+from mcld.rows import no_autocast, unit_rows
 
 EPS = 1e-7  # of the published code: keeps the logarithm of a similarity of 0 finite
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from mcld.methods._base import Outputs, Shapes, Terms
 from mcld.methods._features import FeatureMethod, paired, paired_shapes
-from mcld.nce import at_least_float32
+from mcld.rows import at_least_float32
 
 WIDEST = 512  # channels at which stages are fused, at most
 LEVELS = (4, 2, 1)  # sides of the coarser grids that are compared, too

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from mcld.methods._base import Outputs, Terms
 from mcld.methods._features import POOLED, FeatureMethod, pooled_pair
-from mcld.nce import no_autocast
+from mcld.rows import no_autocast
 
 
 def relations(features: Tensor) -> tuple[Tensor, Tensor]:

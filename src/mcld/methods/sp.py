@@ -4,7 +4,7 @@ from torch import Tensor
 
 from mcld.methods._base import Outputs, Shapes, Terms
 from mcld.methods._features import MAPS, FeatureMethod, paired_shapes
-from mcld.nce import no_autocast, unit_rows
+from mcld.rows import no_autocast, unit_rows
 
 
 def similarity_rows(maps: Tensor) -> Tensor:

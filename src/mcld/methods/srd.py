@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from mcld.errors import InputError
 from mcld.methods._base import Outputs, Shapes, Terms
 from mcld.methods._features import POOLED, FeatureMethod, pooled_pair
-from mcld.nce import at_least_float32
+from mcld.rows import at_least_float32
 
 EPS = 1e-4  # of the variances, as in the authors' batch normalisation
 LEAST = 1e-12  # added within the logarithm

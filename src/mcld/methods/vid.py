@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mcld.methods._base import Outputs, Shapes, Terms
 from mcld.methods._features import MAPS, FeatureMethod, on_common_grid, paired, paired_shapes
-from mcld.nce import at_least_float32
+from mcld.rows import at_least_float32
 
 EPS = 1e-5  # least variance
 FIRST_VARIANCE = 5.0

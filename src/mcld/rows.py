@@ -1,0 +1,108 @@
+"""Rows of numbers: at which precision to compute with them, and their direction."""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def unit_rows(x: Tensor, center: bool = True) -> Tensor:
+    """Subtract each row's mean and divide by its L2 norm.
+
+    A row that is constant after centring has no direction (without centring, that is a row of zeros): it becomes a zero
+    row, and no gradient flows to it. Constant means that no element departs from the mean by more than two rounding
+    steps of the row's largest magnitude, in the dtype of ``x``, so that rounding noise does not turn into a random
+    direction of full length. In bfloat16 a row needs a spread of 1/64 of its magnitude.
+
+    Args:
+        x: (n, d), any finite values.
+        center: whether to subtract the mean, which softmax does not see either.
+
+    Returns:
+        (n, d), float32 for half-precision input, else the dtype of ``x``.
+
+    Example:
+        >>> import torch
+        >>> from mcld.rows import unit_rows
+        >>> unit_rows(torch.tensor([[1.0, 3.0], [7.0, 7.0]]))
+        tensor([[-0.7071,  0.7071],
+                [ 0.0000,  0.0000]])
+        >>> unit_rows(torch.tensor([[3.0, 4.0], [0.0, 0.0]]), center=False)
+        tensor([[0.6000, 0.8000],
+                [0.0000, 0.0000]])
+    """
+    (rows,) = at_least_float32(x)
+    step = 2 * torch.finfo(x.dtype).eps
+    if torch.compiler.is_compiling():
+        return _differentiable(rows, center, step)
+    if torch.is_grad_enabled() and x.requires_grad:
+        unit: Tensor = _UnitRows.apply(rows, center, step)  # type: ignore[no-untyped-call]
+        return unit
+    return _unit_and_scale(rows, center, step)[0]
+
+
+def _unit_and_scale(x: Tensor, center: bool, step: float) -> tuple[Tensor, Tensor]:
+    """Unit rows, and 1 / (norm of the centred row) as (n, 1); both 0 for constant rows."""
+    # A unit row does not depend on its scale; dividing by the largest magnitude keeps the squares in range.
+    largest = _largest(x).clamp_(min=torch.finfo(x.dtype).tiny)
+    rows = x / largest
+    if center:
+        rows.sub_(rows.mean(dim=1, keepdim=True))
+    constant = _largest(rows) <= step
+    inverse = torch.linalg.vector_norm(rows, dim=1, keepdim=True).reciprocal_().masked_fill_(constant, 0.0)
+    return rows.mul_(inverse), inverse.div_(largest)
+
+
+def _largest(x: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(x, ord=float("inf"), dim=1, keepdim=True)
+
+
+def _differentiable(x: Tensor, center: bool, step: float) -> Tensor:
+    """The same in operations that can be compiled, and differentiated more than once."""
+    largest = _largest(x.detach()).clamp(min=torch.finfo(x.dtype).tiny)
+    rows = x / largest
+    if center:
+        rows = rows - rows.mean(dim=1, keepdim=True)
+    constant = _largest(rows.detach()) <= step
+    # Replaced before the norm as well as after: the norm's gradient at zero is NaN, and NaN times 0 is NaN.
+    rows = rows.masked_fill(constant, 1.0)
+    unit: Tensor = rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    return unit.masked_fill(constant, 0.0)
+
+
+class _UnitRows(torch.autograd.Function):
+    """Unit rows with their gradient written out: a third of the operations, and one matrix kept instead of three."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, center: bool, step: float) -> Tensor:
+        unit, scale = _unit_and_scale(x, center, step)
+        ctx.save_for_backward(x, unit, scale)
+        ctx.options = center, step
+        return unit
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        x, unit, scale = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the gradient itself is to be differentiated
+            return *torch.autograd.grad(_differentiable(x, *ctx.options), x, grad, create_graph=True), None, None
+        # Neither a change along the row nor one of its mean changes the unit row.
+        along = torch.linalg.vecdot(unit, grad, dim=1).unsqueeze(1)
+        out = torch.addcmul(grad, unit, along, value=-1)
+        if ctx.options[0]:
+            out.sub_(grad.mean(dim=1, keepdim=True))
+        return out.mul_(scale), None, None
+
+
+def at_least_float32(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Floating-point tensors in their common dtype, or in float32 where that is half precision."""
+    dtype = torch.float32
+    for tensor in tensors:
+        dtype = torch.promote_types(dtype, tensor.dtype)
+    return tuple(tensor.to(dtype) for tensor in tensors)
+
+
+def no_autocast(like: Tensor) -> AbstractContextManager[object]:
+    """Products at the precision of their factors, also inside an autocast region: cosines divided by 0.1 need it."""
+    kind = like.device.type
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
