@@ -91,6 +91,8 @@ def contrast(
     """
     form = _forced or ("plain" if len(anchors) * sum(map(len, candidates)) <= PLAIN else "blocked")
     if form == "plain" or (relation.weights is not None and relation.weights.requires_grad):
+        if not torch.is_autocast_enabled(anchors.device.type):
+            return _plain(anchors, candidates, relation, terms)
         with no_autocast(anchors):
             return _plain(anchors, candidates, relation, terms)
     apply = _apply_outside_graphs if torch.compiler.is_compiling() else _Blocked.apply
@@ -113,17 +115,17 @@ class _Part:
         self, anchors: Tensor, candidates: Sequence[Tensor], piece: int, inside: slice, offset: int, relation: Relation
     ) -> None:
         self.piece, self.inside = piece, inside
-        self.rows = candidates[piece][inside]
+        self.rows = _cut(candidates[piece], 0, inside)
         self.products = anchors @ self.rows.T
         place = self.place = slice(offset + inside.start, offset + inside.stop)
-        self.soft = None if relation.soft is None else relation.soft[0] @ relation.soft[1][piece][inside].T
-        self.weights = None if relation.weights is None else relation.weights[:, place].to(anchors.dtype)
-        self.left_out = None if relation.valid is None else ~relation.valid[place].unsqueeze(0)
+        self.soft = None if relation.soft is None else relation.soft[0] @ _cut(relation.soft[1][piece], 0, inside).T
+        self.weights = None if relation.weights is None else _cut(relation.weights, 1, place).to(anchors.dtype)
+        self.left_out = None if relation.valid is None else ~_cut(relation.valid, 0, place).unsqueeze(0)
         if relation.mask is not None:
-            self.left_out = ~relation.mask[:, place]
+            self.left_out = ~_cut(relation.mask, 1, place)
         self.same: Tensor | None = None
         if relation.labels is not None:
-            self.same = relation.labels[0].unsqueeze(1) == relation.labels[1][place]
+            self.same = relation.labels[0].unsqueeze(1) == _cut(relation.labels[1], 0, place)
 
     def positives(self) -> Tensor:
         """Which candidates that count have the anchor's label, (n, w) bool."""
@@ -136,8 +138,9 @@ class _Part:
             return self.left_out
         assert self.same is not None
         others = self.same.clone()
-        if self.place.start < len(others):
-            others[self.place].diagonal().fill_(False)  # candidate i of anchor i
+        start = self.place.start
+        if start < len(others):
+            (others[start:] if start else others).fill_diagonal_(False)  # candidate i of anchor i
         return others if self.left_out is None else others | self.left_out
 
     def scaled(self, term: Contrast, excluded: Tensor | None) -> Tensor:
@@ -321,6 +324,12 @@ def _blocks(anchors: Tensor, candidates: Sequence[Tensor], relation: Relation) -
         for start in range(0, len(rows), width):
             yield _Part(anchors, candidates, piece, slice(start, min(start + width, len(rows))), offset, relation)
         offset += len(rows)
+
+
+def _cut(x: Tensor, dim: int, place: slice) -> Tensor:
+    """``x`` from place.start to place.stop along a dimension; ``x`` itself, at no cost, where that is all of it."""
+    width = place.stop - place.start
+    return x if x.shape[dim] == width else x.narrow(dim, place.start, width)
 
 
 def _own_rows(anchors: Tensor, candidates: Sequence[Tensor], relation: Relation) -> Tensor:

@@ -4,7 +4,12 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+
+SMALL = 2**18
+"""Numbers in a matrix up to which each operation costs about the same, whatever it does."""
 
 
 def unit_rows(x: Tensor, center: bool = True) -> Tensor:
@@ -16,11 +21,11 @@ def unit_rows(x: Tensor, center: bool = True) -> Tensor:
     direction of full length. In bfloat16 a row needs a spread of 1/64 of its magnitude.
 
     Args:
-        x: (n, d), any finite values.
+        x: (n, d) or (k, n, d), any finite values.
         center: whether to subtract the mean, which softmax does not see either.
 
     Returns:
-        (n, d), float32 for half-precision input, else the dtype of ``x``.
+        The same shape, float32 for half-precision input, else the dtype of ``x``.
 
     Example:
         >>> import torch
@@ -34,12 +39,23 @@ def unit_rows(x: Tensor, center: bool = True) -> Tensor:
     """
     (rows,) = at_least_float32(x)
     step = 2 * torch.finfo(x.dtype).eps
-    if torch.compiler.is_compiling():
+    if rows.numel() <= SMALL or torch.compiler.is_compiling():
         return _differentiable(rows, center, step)
     if torch.is_grad_enabled() and x.requires_grad:
         unit: Tensor = _UnitRows.apply(rows, center, step)  # type: ignore[no-untyped-call]
         return unit
     return _unit_and_scale(rows, center, step)[0]
+
+
+def unit_rows_of_both(student: Tensor, teacher: Tensor, center: bool) -> tuple[Tensor, Tensor]:
+    """:func:`unit_rows` of two matrices of one shape, (n, d) each, the second without a gradient.
+
+    They share their operations as long as these cost more than the numbers in them.
+    """
+    if student.dtype != teacher.dtype or student.numel() > SMALL // 2:
+        return unit_rows(student, center), unit_rows(teacher.detach(), center)
+    both = unit_rows(torch.stack([student, teacher.detach()]), center)
+    return both[0], both[1].detach()
 
 
 def _unit_and_scale(x: Tensor, center: bool, step: float) -> tuple[Tensor, Tensor]:
@@ -48,27 +64,28 @@ def _unit_and_scale(x: Tensor, center: bool, step: float) -> tuple[Tensor, Tenso
     largest = _largest(x).clamp_(min=torch.finfo(x.dtype).tiny)
     rows = x / largest
     if center:
-        rows.sub_(rows.mean(dim=1, keepdim=True))
+        rows.sub_(rows.mean(dim=-1, keepdim=True))
     constant = _largest(rows) <= step
-    inverse = torch.linalg.vector_norm(rows, dim=1, keepdim=True).reciprocal_().masked_fill_(constant, 0.0)
+    inverse = torch.linalg.vector_norm(rows, dim=-1, keepdim=True).reciprocal_().masked_fill_(constant, 0.0)
     return rows.mul_(inverse), inverse.div_(largest)
 
 
 def _largest(x: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(x, ord=float("inf"), dim=1, keepdim=True)
+    return x.abs().amax(dim=-1, keepdim=True)  # several times faster than the norm of order infinity
 
 
 def _differentiable(x: Tensor, center: bool, step: float) -> Tensor:
-    """The same in operations that can be compiled, and differentiated more than once."""
-    largest = _largest(x.detach()).clamp(min=torch.finfo(x.dtype).tiny)
-    rows = x / largest
+    """The same in few operations that can be compiled, and differentiated more than once; holds more memory."""
+    tiny = torch.finfo(x.dtype).tiny
+    rows = x / _largest(x.detach()).clamp_(min=tiny)
     if center:
-        rows = rows - rows.mean(dim=1, keepdim=True)
-    constant = _largest(rows.detach()) <= step
-    # Replaced before the norm as well as after: the norm's gradient at zero is NaN, and NaN times 0 is NaN.
-    rows = rows.masked_fill(constant, 1.0)
-    unit: Tensor = rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-    return unit.masked_fill(constant, 0.0)
+        rows = rows - rows.detach().mean(dim=-1, keepdim=True)  # normalisation does not see it, but it stays precise
+    # A constant row becomes something finite here, and is multiplied by 0 then, as is its gradient.
+    varies = (_largest(rows.detach()) > step).to(x.dtype)
+    if center:
+        d = x.shape[-1]
+        return F.layer_norm(rows, (d,), eps=tiny) * varies.mul_(d**-0.5)
+    return F.normalize(rows, dim=-1, eps=tiny) * varies
 
 
 class _UnitRows(torch.autograd.Function):
@@ -87,19 +104,17 @@ class _UnitRows(torch.autograd.Function):
         if torch.is_grad_enabled():  # the gradient itself is to be differentiated
             return *torch.autograd.grad(_differentiable(x, *ctx.options), x, grad, create_graph=True), None, None
         # Neither a change along the row nor one of its mean changes the unit row.
-        along = torch.linalg.vecdot(unit, grad, dim=1).unsqueeze(1)
+        along = torch.linalg.vecdot(unit, grad, dim=-1).unsqueeze(-1)
         out = torch.addcmul(grad, unit, along, value=-1)
         if ctx.options[0]:
-            out.sub_(grad.mean(dim=1, keepdim=True))
+            out.sub_(grad.mean(dim=-1, keepdim=True))
         return out.mul_(scale), None, None
 
 
 def at_least_float32(*tensors: Tensor) -> tuple[Tensor, ...]:
     """Floating-point tensors in their common dtype, or in float32 where that is half precision."""
-    dtype = torch.float32
-    for tensor in tensors:
-        dtype = torch.promote_types(dtype, tensor.dtype)
-    return tuple(tensor.to(dtype) for tensor in tensors)
+    double = any(tensor.dtype is torch.float64 for tensor in tensors)
+    return tuple(tensor.to(torch.float64 if double else torch.float32) for tensor in tensors)
 
 
 def no_autocast(like: Tensor) -> AbstractContextManager[object]:

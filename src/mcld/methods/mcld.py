@@ -13,7 +13,7 @@ from mcld.errors import InputError
 from mcld.methods._base import Method, Outputs, Terms, check_batch
 from mcld.methods._mcld_options import PRESETS, Category, Instance, Sample, options_of
 from mcld.methods._standardize import standardize_rows
-from mcld.rows import at_least_float32, no_autocast, unit_rows
+from mcld.rows import at_least_float32, no_autocast, unit_rows, unit_rows_of_both
 
 
 class Candidates(NamedTuple):
@@ -254,7 +254,8 @@ class MCLD(Method):
             candidates = self._candidates(t, labels, index)
             if self.instance.weight or self.sample.weight:
                 for name, term in self._row_terms(s, candidates).items():
-                    terms[name] = getattr(self, name).weight * term
+                    weight = getattr(self, name).weight
+                    terms[name] = term if weight == 1 else weight * term
             if self.category.weight:
                 warmup = self.category.warmup
                 ramp = 1.0 if warmup == 0 else min(1.0, progress / warmup)
@@ -279,7 +280,7 @@ class MCLD(Method):
 
     def _row_terms(self, student: Tensor, candidates: Candidates) -> Terms:
         """The instance-wise and the sample-wise term, from one matrix of cosines."""
-        units = [unit_rows(student, self.center), unit_rows(candidates.logits[0], self.center)]
+        units = [*unit_rows_of_both(student, candidates.logits[0], self.center)]
         if len(candidates.logits) > 1:
             units.append(self.bank.unit_rows(self.center))
         a, *z = at_least_float32(*units)
@@ -292,7 +293,7 @@ class MCLD(Method):
         options = self.category
         if options.form == "prototypes":
             return prototype_contrast(student, teacher, candidates, teacher.shape[1], options, self.center)
-        a, z = at_least_float32(unit_rows(student.T, self.center), unit_rows(teacher.T, self.center))
+        a, z = at_least_float32(*unit_rows_of_both(student.T, teacher.T, self.center))
         return row_contrasts(a, [z], Relation(), {"category": options})["category"]
 
     def _check_bank_use(self) -> None:
