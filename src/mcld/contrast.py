@@ -30,14 +30,14 @@ class Contrast(NamedTuple):
 
     Attributes:
         temperature: τ > 0.
-        targets: ``index`` (one candidate for each anchor), ``labels`` (equally all that have the anchor's label),
+        targets: ``own`` (one candidate for each anchor), ``labels`` (equally all that have the anchor's label),
             ``soft`` (the softmax of other products over the same candidates) or ``weights`` (as given).
         target_mask: leave candidates with the anchor's label out of the denominator, except candidate i of anchor i.
         target_temperature: of soft targets, > 0.
     """
 
     temperature: float
-    targets: str = "index"
+    targets: str = "own"
     target_mask: bool = False
     target_temperature: float = 1.0
 
@@ -48,7 +48,7 @@ class Relation(NamedTuple):
     Attributes:
         labels: (n,) and (N,) int64.
         valid: (N,) bool, the candidates that count; None: all.
-        index: (n,) int64, the candidate of each anchor; None: candidate i belongs to anchor i.
+        own: (n,) int64, the candidate of each anchor; None: candidate i belongs to anchor i.
         soft: (n, d) and, in as many pieces as the candidates, (N, d): the rows whose products are the soft targets.
         weights: (n, N), each row with sum 1.
         mask: (n, N) bool, the candidates that count for each anchor; None: all.
@@ -56,7 +56,7 @@ class Relation(NamedTuple):
 
     labels: tuple[Tensor, Tensor] | None = None
     valid: Tensor | None = None
-    index: Tensor | None = None
+    own: Tensor | None = None
     soft: tuple[Tensor, Sequence[Tensor]] | None = None
     weights: Tensor | None = None
     mask: Tensor | None = None
@@ -85,7 +85,7 @@ def contrast(
 
     Args:
         anchors: (n, d), float32 or float64.
-        candidates: pieces of (N, d), in the same dtype; without an index the first holds at least n rows.
+        candidates: pieces of (N, d), in the same dtype; without ``own`` the first holds at least n rows.
         relation: of anchors and candidates. Every anchor has at least one candidate that counts, its targets do.
         terms: at least one.
     """
@@ -169,8 +169,8 @@ def _plain(
         exponents, excluded = scaled[term.temperature], part.excluded(term)
         if excluded is not None:
             exponents = exponents.masked_fill(excluded, float("-inf"))
-        if term.targets == "index":
-            index = relation.index
+        if term.targets == "own":
+            index = relation.own
             index = torch.arange(len(anchors), device=anchors.device) if index is None else index
             losses.append(F.cross_entropy(exponents, index))
             continue
@@ -208,7 +208,7 @@ class _Sums:
         """Take in one block."""
         excluded = part.excluded(self.term)
         self.lse = _log_add(self.lse, part.scaled(self.term, excluded).logsumexp(dim=1))
-        if self.term.targets == "index":
+        if self.term.targets == "own":
             return
         if self.term.targets == "soft":
             exponents = part.soft_scaled(self.term, excluded)
@@ -230,21 +230,24 @@ class _Sums:
         """The term from all blocks, given the product of each anchor with its own candidate."""
         assert self.lse is not None
         lse, dot = self.lse, self.dot
-        if self.term.targets == "index":
+        if self.term.targets == "own":
             dot = own
         elif self.term.targets == "labels":
-            dot = self.dot / self.total  # type: ignore[operator]
+            assert dot is not None
+            assert self.total is not None
+            dot = dot / self.total
         elif self.term.targets == "weights":
+            assert self.total is not None
             lse = lse * self.total
         assert dot is not None
         return lse.sub(dot, alpha=1 / self.term.temperature).mean()
 
     def slope(self, part: _Part, factor: Tensor) -> Tensor:
-        """The term's derivative by a block's products (n, w), times a factor; what comes from an index is not in it."""
+        """The term's derivative by a block's products (n, w), times a factor; what own candidates add is not in it."""
         assert self.lse is not None
         excluded = part.excluded(self.term)
         out = part.scaled(self.term, excluded).sub_(self.lse.unsqueeze(1)).exp_()
-        if self.term.targets != "index":
+        if self.term.targets != "own":
             assert self.total is not None
             total = self.total.unsqueeze(1)
             if self.term.targets == "soft":
@@ -268,7 +271,7 @@ class _Blocked(torch.autograd.Function):
             for part in _blocks(anchors, candidates, relation):
                 for one in sums:
                     one.add(part)
-            indexed = any(term.targets == "index" for term in terms)
+            indexed = any(term.targets == "own" for term in terms)
             own = torch.linalg.vecdot(anchors, _own_rows(anchors, candidates, relation)) if indexed else None
         ctx.save_for_backward(anchors, *candidates)
         ctx.more = relation, sums
@@ -299,21 +302,21 @@ class _Blocked(torch.autograd.Function):
                 piece = by_candidates[part.piece]
                 if piece is not None:
                     torch.mm(slope.T, anchors, out=piece[part.inside])
-            indexed = [factor for factor, one in zip(factors, sums, strict=True) if one.term.targets == "index"]
+            indexed = [factor for factor, one in zip(factors, sums, strict=True) if one.term.targets == "own"]
             if indexed:
                 factor = sum(indexed[1:], indexed[0])
                 if by_anchors is not None:
                     by_anchors.addcmul_(_own_rows(anchors, candidates, relation), factor, value=-1)
-                if by_candidates[0] is not None and relation.index is None:
+                if by_candidates[0] is not None and relation.own is None:
                     by_candidates[0][: len(anchors)].addcmul_(anchors, factor, value=-1)
                 elif by_candidates[0] is not None:
-                    by_candidates[0].index_add_(0, relation.index, anchors * factor, alpha=-1)
+                    by_candidates[0].index_add_(0, relation.own, anchors * factor, alpha=-1)
         return None, None, by_anchors, *by_candidates
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]  # a loop of hundreds of blocks is not for a graph
+@torch.compiler.disable  # a loop of hundreds of blocks is not for a graph
 def _apply_outside_graphs(*arguments: Any) -> tuple[Tensor, ...]:
-    return _Blocked.apply(*arguments)  # type: ignore[no-any-return,no-untyped-call]
+    return _Blocked.apply(*arguments)  # type: ignore[no-any-return]
 
 
 def _blocks(anchors: Tensor, candidates: Sequence[Tensor], relation: Relation) -> Iterator[_Part]:
@@ -334,7 +337,7 @@ def _cut(x: Tensor, dim: int, place: slice) -> Tensor:
 
 def _own_rows(anchors: Tensor, candidates: Sequence[Tensor], relation: Relation) -> Tensor:
     """The candidate of each anchor, (n, d)."""
-    return candidates[0][: len(anchors)] if relation.index is None else candidates[0][relation.index]
+    return candidates[0][: len(anchors)] if relation.own is None else candidates[0][relation.own]
 
 
 def _log_add(a: Tensor | None, b: Tensor) -> Tensor:

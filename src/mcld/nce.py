@@ -56,7 +56,7 @@ def info_nce(
     """
     _check_arguments(anchors, candidates, targets, mask, temperature)
     a, z = at_least_float32(anchors, candidates)
-    term = Contrast(temperature, "index" if targets is None else "weights")
+    term = Contrast(temperature, "own" if targets is None else "weights")
     return contrast(a, [z], Relation(weights=targets, mask=mask), [term])[0]
 
 
@@ -99,7 +99,7 @@ def _check_values(anchors: Tensor, candidates: Tensor, targets: Tensor | None, m
     if targets is not None:
         if not bool((targets >= 0).all()):  # NaN is not at least 0 either
             raise InputError(f"targets hold the value {float(targets.min())}; expected weights of at least 0")
-        (weights,) = at_least_float32(targets)
+        (weights,) = at_least_float32(targets.detach())
         sums = weights.sum(dim=1)
         worst = int((sums - 1).abs().argmax())
         if abs(float(sums[worst]) - 1) > max(1e-4, 2 * torch.finfo(targets.dtype).eps):

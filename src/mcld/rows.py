@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-
 SMALL = 2**18
 """Numbers in a matrix up to which each operation costs about the same, whatever it does."""
 
@@ -42,7 +41,7 @@ def unit_rows(x: Tensor, center: bool = True) -> Tensor:
     if rows.numel() <= SMALL or torch.compiler.is_compiling():
         return _differentiable(rows, center, step)
     if torch.is_grad_enabled() and x.requires_grad:
-        unit: Tensor = _UnitRows.apply(rows, center, step)  # type: ignore[no-untyped-call]
+        unit: Tensor = _UnitRows.apply(rows, center, step)
         return unit
     return _unit_and_scale(rows, center, step)[0]
 

@@ -64,7 +64,7 @@ def row_contrasts(
 
 def term_of(options: Sample) -> Contrast:
     """What the kernel is asked for."""
-    hard = "labels" if type(options) is Sample else "index"
+    hard = "labels" if type(options) is Sample else "own"
     temperature = options.temperature if options.target_temperature is None else options.target_temperature
     mask = isinstance(options, Instance) and options.target_mask
     return Contrast(options.temperature, "soft" if options.targets == "soft" else hard, mask, temperature)
@@ -100,7 +100,7 @@ def prototype_contrast(
             own_means = means if own is rows else class_means(own, classes)[0]
             soft = at_least_float32(unit_rows(teacher, center), unit_rows(own_means, center))
         a, z = at_least_float32(unit_rows(anchors, center), unit_rows(means, center))
-        relation = Relation(valid=present, index=labels, soft=None if soft is None else (soft[0], soft[1:]))
+        relation = Relation(valid=present, own=labels, soft=None if soft is None else (soft[0], soft[1:]))
         losses += contrast(a, [z], relation, [term_of(options)])
     return _mean(losses)
 
@@ -110,8 +110,10 @@ def class_means(rows: Candidates, classes: int) -> tuple[Tensor, Tensor]:
     dtype = at_least_float32(*(logits[:0] for logits in rows.logits))[0].dtype
     labels = rows.labels if rows.valid is None else rows.labels.masked_fill(~rows.valid, classes)
     sums = torch.zeros(classes + 1, rows.logits[0].shape[1], dtype=dtype, device=labels.device)  # the last: not valid
-    for logits, own in zip(rows.logits, labels.split([len(logits) for logits in rows.logits]), strict=True):
-        sums = sums.index_add(0, own, logits.to(dtype))
+    start = 0
+    for logits in rows.logits:
+        sums = sums.index_add(0, labels[start : start + len(logits)], logits.to(dtype))
+        start += len(logits)
     counts = torch.zeros(classes + 1, dtype=dtype, device=labels.device)
     counts = counts.index_add(0, labels, torch.ones_like(labels, dtype=dtype))[:classes]
     return sums[:classes] / counts.clamp(min=1).unsqueeze(1), counts > 0
