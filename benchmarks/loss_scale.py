@@ -12,6 +12,7 @@ set ourselves; writes a dated JSON and a picture to --results.
 """
 
 import argparse
+import functools
 import gc
 import math
 import statistics
@@ -24,7 +25,7 @@ import torch
 from torch import Tensor
 
 from _harness import RESULTS, in_fresh_process, in_turn, peak_memory, ratios, spread, write_results
-from mcld.contrast import Contrast, Relation, contrast, force_form
+from mcld.contrast import FORMS, Contrast, Relation, contrast, force_form
 from mcld.methods import Method, Outputs, Shapes, create_method
 from mcld.methods.mcld import MCLD
 
@@ -97,8 +98,10 @@ def measure_size(size: str, sides: list[str], repeats: int, device: torch.device
     calls = 20 if work < 1e8 else 1
     memory = {side: in_fresh_process("--memory", side, size, "--device", str(device)) for side in sides}
     steps = {side: make_step(side, size, device) for side in sides}
-    seconds = in_turn(steps, 1 if work > 1e11 else repeats, device, calls=calls, warm_up=0 if work > 1e11 else 1)
-    print(f"\n{B:,} images, {C:,} classes" + (f", median of {repeats}" if work < 1e11 else ", one call each"))
+    if work > 1e10:  # seconds to minutes each
+        repeats = 1 if work > 1e11 else min(repeats, 3)
+    seconds = in_turn(steps, repeats, device, calls=calls, warm_up=0 if work > 1e11 else 1)
+    print(f"\n{B:,} images, {C:,} classes, figures: {repeats}")
     for side in sides:
         print(f"{side:>17}  {spread(seconds[side], 'ms', 1e3):<45} {memory[side] / 2**20:10,.1f} MiB", flush=True)
     return {"seconds": seconds, "peak_bytes": memory}
@@ -148,11 +151,12 @@ def find_switch(repeats: int, device: torch.device) -> dict[str, Any]:
         labels = torch.randint(d, (N,), generator=g).to(device)
         relation = Relation((labels[:n], labels))
 
-        def run(form: str, a: Tensor = a, z: Tensor = z, relation: Relation = relation) -> None:
+        def run(form: str, a: Tensor, z: Tensor, relation: Relation) -> None:
             with force_form(form):
                 torch.autograd.backward(torch.stack(contrast(a, [z], relation, terms)).sum())
 
-        seconds = in_turn({form: (lambda form=form: run(form)) for form in ("plain", "blocked")}, repeats, device)
+        forms = {form: functools.partial(run, form, a, z, relation) for form in FORMS}
+        seconds = in_turn(forms, repeats, device)
         ratio = ratios(seconds["blocked"], seconds["plain"])
         print(f"{n:>6} × {N:<6} d {d:<5} 2^{math.log2(n * N):4.1f}  blocked ÷ plain {spread(ratio, '×')}", flush=True)
         found[f"{n}x{N}x{d}"] = seconds
@@ -184,7 +188,7 @@ def draw(results: dict[str, dict[str, Any]], file: Path) -> None:
         panel.set_xticks(range(len(sizes)), [size.replace("x", " × ") for size in sizes])
         panel.set_xlabel("images × classes")
         panel.grid(alpha=0.3)
-    panels[0].legend(fontsize=8)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
     figure.savefig(file, dpi=110)
     print(file)
 
@@ -201,17 +205,15 @@ def main() -> None:
     given = parser.parse_args()
     device = torch.device(given.device)
     if given.memory:
-        print(measure_memory(*given.memory, device))
+        side, size = given.memory
+        print(measure_memory(side, size, device))
         return
     if given.switch:
         write_results(f"loss-switch-{device.type}", find_switch(given.repeats, device), given.results)
         return
     results: dict[str, dict[str, Any]] = {}
     for size in given.sizes:
-        sides = [side for side in SIDES if side != BANK]
-        if int(size.split("x")[0]) > IMAGES // 2:
-            sides.remove("CRD")
-        results[size] = measure_size(size, sides, given.repeats, device)
+        results[size] = measure_size(size, [side for side in SIDES if side != BANK], given.repeats, device)
     if given.sizes == list(SIZES):
         results["256x1000, bank of 100,000"] = measure_size("256x1000", [BANK], given.repeats, device)
     targets = check_targets(results, given.training_step)

@@ -172,3 +172,23 @@ def test_other_classes() -> None:
 def test_bad_size(size: Any) -> None:
     with pytest.raises(InputError, match="expected a number of rows, at least 0"):
         CandidateBank(size)
+
+
+def test_unit_rows_of_a_fixed_set_are_computed_once() -> None:
+    bank = CandidateBank(3)
+    logits, labels, index = rows(3)
+    logits[:, 0] += 1
+    bank.extend(logits, labels, index)
+    first = bank.unit_rows(True)
+    bank.extend(-logits, labels, index)
+    torch.testing.assert_close(bank.unit_rows(True), -first)  # a ring buffer is never out of date
+    bank.fill(logits, labels, index)
+    fixed = bank.unit_rows(True)
+    torch.testing.assert_close(fixed, first)
+    assert bank.unit_rows(True) is fixed
+    torch.testing.assert_close(bank.unit_rows(False), logits / logits.norm(dim=1, keepdim=True))
+    bank.fill(-logits, labels, index)
+    torch.testing.assert_close(bank.unit_rows(True), -first)
+    other = CandidateBank(0)
+    other.set_extra_state(bank.get_extra_state())
+    torch.testing.assert_close(other.unit_rows(True), -first)

@@ -193,9 +193,14 @@ def test_blocked_inside_compiled_code() -> None:
 
 def test_the_form_is_chosen_by_size(monkeypatch: pytest.MonkeyPatch) -> None:
     anchors, candidates, relation, terms = problem(4, (10,))
-    used = []
+    used: list[str] = []
     plain = kernel._plain
-    monkeypatch.setattr(kernel, "_plain", lambda *given: used.append("plain") or plain(*given))
+
+    def noted(*given: Any) -> list[Tensor]:
+        used.append("plain")
+        return plain(*given)
+
+    monkeypatch.setattr(kernel, "_plain", noted)
     monkeypatch.setattr(kernel, "PLAIN", 40)
     contrast(anchors, candidates, relation, terms)
     assert used == ["plain"]

@@ -278,7 +278,7 @@ class _Blocked(torch.autograd.Function):
         return tuple(one.loss(own) for one in sums)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         anchors, *candidates = ctx.saved_tensors
         relation, sums = ctx.more
         wanted = ctx.needs_input_grad[2:]
@@ -314,7 +314,7 @@ class _Blocked(torch.autograd.Function):
         return None, None, by_anchors, *by_candidates
 
 
-@torch.compiler.disable  # a loop of hundreds of blocks is not for a graph
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # a loop of hundreds of blocks is not for a graph
 def _apply_outside_graphs(*arguments: Any) -> tuple[Tensor, ...]:
     return _Blocked.apply(*arguments)  # type: ignore[no-any-return]
 

@@ -98,7 +98,7 @@ class _UnitRows(torch.autograd.Function):
         return unit
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         x, unit, scale = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient itself is to be differentiated
             return *torch.autograd.grad(_differentiable(x, *ctx.options), x, grad, create_graph=True), None, None
