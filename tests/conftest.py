@@ -20,8 +20,8 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 def shared() -> Path:
     """The folder of real data beside the repository; without it the test is skipped."""
     path = Path(os.environ.get("MCLD_SHARED", ROOT.parent / "shared"))
-    if not path.is_dir():
-        pytest.skip(f"the real data is not there: no folder {path} (set MCLD_SHARED)")
+    if not (path / "data").is_dir():
+        pytest.skip(f"the real data is not there: no folder {path / 'data'} (set MCLD_SHARED)")
     return path
 
 
