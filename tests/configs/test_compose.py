@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,44 @@ def test_names_are_short_for_their_nodes() -> None:
     assert (settings.schedule.name, settings.optimizer.name) == ("step", "adamw")
     assert settings.run == "runs/x=1,2"
     assert settings.method.name == "mcld"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "日本/ü",
+        "2024_01_15",
+        "1e3",
+        "true",
+        r"C:\a\b",
+        "a\\",
+        "it's",
+        'say "x"',
+        r"a\'b",
+        "[x]",
+        "a{b}",
+        "x=1,2",
+        "$HOME",
+    ],
+)
+def test_a_path_means_itself(path: str) -> None:
+    settings = compose("train", ["data=folder", f"data.path={path}", f"model={path}", f"run={path}"])
+    assert isinstance(settings, Train)
+    assert (settings.run, settings.model.name, settings.data.path) == (path, path, path)
+    swept = [override.input_line for override in parse("train", ["data=digits", f"run={path}"], sweep=True)]
+    if "," not in path:
+        assert compose("train", ["data=digits", "model=resnet8", str(swept[-1])]).run == path
+
+
+def test_a_path_may_be_null_or_quoted_or_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    words = ["run=null", "teacher.checkpoint=~/t.pth", "teacher=~/t", "student='a b'"]
+    settings = compose("distill", ["data=digits", *words])
+    assert isinstance(settings, Distill)
+    assert settings.run is None
+    assert (settings.teacher.name, settings.teacher.checkpoint) == ("/home/me/t", "/home/me/t.pth")
+    assert settings.student.name == "a b"
+    assert compose("distill", [*BASE, "run=runs/x-${seed}", "seed=3"]).run == "runs/x-3"
 
 
 def test_the_options_of_a_method_are_those_of_its_constructor() -> None:
@@ -73,6 +112,10 @@ def test_plain_training_needs_no_teacher() -> None:
         ("method.categoy.weight=2", "did you mean 'method.category.weight'"),
         ("method.category=2", "'method.category' holds several settings; expected method.category.SETTING=VALUE"),
         ("seed=0,1", "seed=0,1: expected one value; for a run with each of several values add -m"),
+        ("optimizer.lr=1", "did you mean 'schedule.lr'"),
+        ("data=mnist5k", "data=digits data=mnist5k: expected one data set"),
+        ("student={name:resnet8,optoins:{}}", "Key 'optoins' not in 'Network'"),
+        ("run=x${y}", "Interpolation key 'y' not found"),
         ("seed", "cannot read 'seed'; expected key=value"),
         ("schedule.milestones=[0.5", r"cannot read 'schedule.milestones=\[0.5'; expected key=value"),
     ],
@@ -127,6 +170,30 @@ def test_settings_come_back_from_yaml(tmp_path: Path) -> None:
         assert type(back) is type(settings)
         assert settings_to_yaml(back) == settings_to_yaml(settings)
     assert isinstance(settings, Train)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("data: null", r"data\.name is None; expected a name"),
+        ("data: foo", r"data\.name is None; expected a name"),
+        ("data: {name: [1]}", r"data\.name is \[1\]; expected a name"),
+        ("run: ${oc.env:HOME}", r"run refers to other values with \$\{…\}"),
+        ("optimizer: {name: '${seed}'}", r"optimizer\.name refers to other values"),
+        ("seed: [", r"line \d+: "),
+    ],
+)
+def test_a_config_that_was_edited_is_told_where(tmp_path: Path, line: str, said: str) -> None:
+    file = tmp_path / "config.yaml"
+    text = settings_to_yaml(compose("train", ["data=digits", "model=resnet8"]))
+    key = line.partition(":")[0]
+    file.write_text(re.sub(rf"^{key}:.*\n( .*\n)*", f"{line}\n", text, flags=re.MULTILINE))
+    with pytest.raises(InputError, match=said) as caught:
+        settings_from_yaml(file)
+    assert "\n" not in str(caught.value)
+    file.write_text("- 1\n")
+    with pytest.raises(InputError, match="it holds no settings"):
+        settings_from_yaml(file)
 
 
 @pytest.mark.parametrize("harm", ["schedule: 3", "surprise: 1", "data: [", ""])

@@ -1,10 +1,13 @@
 """What ``mcld train`` and ``mcld distill`` share."""
 
+import argparse
 import datetime
+import os
+import sys
 from collections.abc import Sequence
 from typing import Any
 
-from mcld.cli.main import Parser
+from mcld.cli.main import Parser, explain
 from mcld.errors import InputError, RunError
 
 EPILOG = """\
@@ -26,18 +29,13 @@ def fit(command: Any, arguments: Sequence[str], usage: str) -> int:
     parser.add_argument("-m", "--multirun", action="store_true", help="one run for each combination of values")
     given = parser.parse_intermixed_args(list(arguments))
     if given.multirun:
-        return _sweep(command, given.words, force=given.force)
+        return _sweep(command, given)
 
-    from mcld.configs.compose import compose, settings_to_yaml
+    from mcld.configs.compose import compose
 
     settings = compose(command, given.words)
-    if given.cfg:
-        print(settings_to_yaml(settings), end="")
-        return 0
-    if given.dry_run:
-        from mcld.training.dry_run import dry_run
-
-        dry_run(settings, force=given.force)
+    if given.cfg or given.dry_run:
+        _preview(settings, given)
         return 0
 
     from mcld.training.loop import Interrupted
@@ -51,49 +49,88 @@ def fit(command: Any, arguments: Sequence[str], usage: str) -> int:
     return 0
 
 
-def _sweep(command: Any, words: Sequence[str], *, force: bool) -> int:
-    """All combinations, by Hydra's own sweeper and launcher; a failed run is reported and does not stop the others."""
-    import sys
+def _preview(settings: Any, given: argparse.Namespace) -> None:
+    """What ``--cfg`` and ``--dry-run`` ask for."""
+    from mcld.configs.compose import settings_to_yaml
+    from mcld.training.dry_run import dry_run
 
+    if given.cfg:
+        print(settings_to_yaml(settings), end="")
+    else:
+        dry_run(settings, force=given.force)
+
+
+def _sweep(command: Any, given: argparse.Namespace) -> int:
+    """All combinations, by Hydra's own sweeper and launcher; a failed run is reported and does not stop the others."""
     import hydra
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.global_hydra import GlobalHydra
     from hydra.core.hydra_config import HydraConfig
+    from hydra.core.override_parser.types import QuotedString
+    from hydra.errors import HydraException
     from omegaconf import DictConfig
+    from omegaconf.errors import OmegaConfBaseException
 
-    from mcld.configs.compose import compose_parsed, parse, to_settings
+    from mcld.configs.compose import compose_parsed, parse, quote_path, to_settings
     from mcld.training.loop import Interrupted
     from mcld.training.run import start
 
-    own = [word for word in words if not word.startswith("hydra")]
-    overrides = parse(command, own, sweep=True)
-    folder = next((word.removeprefix("run=") for word in own if word.startswith("run=")), None)
-    folder = folder or f"runs/sweep-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    extra = [word for word in given.words if word.startswith("hydra")]
+    overrides = parse(command, [word for word in given.words if word not in extra], sweep=True)
+    folder = f"runs/sweep-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    for override in overrides:
+        if override.key_or_group == "run":
+            if override.is_sweep_override() or "${" in (override.input_line or ""):
+                raise InputError(f"{override.input_line}: expected one folder, in which every run gets its own")
+            value = override.value()
+            folder = (value.text if isinstance(value, QuotedString) else value) or folder
     overrides = [override for override in overrides if override.key_or_group != "run"]
-    for combination in BasicSweeper.split_arguments(overrides, max_batch_size=None)[0]:
-        compose_parsed(command, combination)  # a mistake in the last shows before the first has run
-    failures: list[str] = []
+    swept = [override.key_or_group for override in overrides if override.is_sweep_override()]
+    force = given.force
 
-    def job(config: DictConfig) -> None:
+    def place(words: Sequence[str]) -> str:
+        plain = [word.lstrip("+") for word in words]
+        own = sorted(word for word in plain if word.partition("=")[0] in swept)
+        return f"{folder}/{','.join(own).replace('/', '_').replace(chr(39), '') or 'run'}"
+
+    for combination in BasicSweeper.split_arguments(overrides, max_batch_size=None)[0]:
+        settings = compose_parsed(command, combination)  # a mistake in the last shows before the first has run
+        if settings.devices > 1 or "TORCHELASTIC_RUN_ID" in os.environ:
+            raise InputError("-m runs on one device after another run; for several devices start the runs one by one")
+        if given.cfg or given.dry_run:
+            settings.run = place(combination)
+            print(f"# {settings.run}")
+            _preview(settings, given)
+    if given.cfg or given.dry_run:
+        return 0
+
+    def job(config: DictConfig) -> str:
+        """The name of the run when it failed: what a launcher brings back, from wherever it ran."""
         settings = to_settings(config)
-        name = HydraConfig.get().job.override_dirname.replace("/", "_") or "run"
-        settings.run = f"{folder}/{name}"
+        settings.run = place(HydraConfig.get().overrides.task)
         print(f"--- {settings.run}")
         try:
             start(settings, force=force)
         except Interrupted as stop:
             print(stop)
             raise SystemExit(128 + stop.signal) from stop
-        except (InputError, RunError) as error:  # the other combinations may work
-            failures.append(settings.run)
-            print(f"mcld: {settings.run}: {error}", file=sys.stderr)
+        except Exception as error:  # the other combinations may work
+            print(f"mcld: {settings.run}: {explain(error)[0]}", file=sys.stderr)
+            return settings.run
+        return ""
 
     quiet = ["hydra/job_logging=disabled", "hydra/hydra_logging=disabled", "hydra.output_subdir=null"]
-    fixed = [override.key_or_group for override in overrides if not override.is_sweep_override()]
-    quiet.append(f"hydra.job.config.override_dirname.exclude_keys=[{','.join(fixed)}]")
-    extra = [word for word in words if word.startswith("hydra")]
+    where = [f"hydra.sweep.dir={quote_path(folder)}", "hydra.sweep.subdir=."]
     lines = [override.input_line or "" for override in overrides]
-    sys.argv = ["mcld", "-m", *lines, *quiet, f"hydra.sweep.dir='{folder}'", "hydra.sweep.subdir=.", *extra]
-    hydra.main(version_base="1.3", config_path=None, config_name=command)(job)()
+    GlobalHydra.instance().clear()
+    try:
+        with hydra.initialize(version_base="1.3", config_path=None):
+            main_hydra = GlobalHydra.instance().hydra
+            assert main_hydra is not None
+            batches = main_hydra.multirun(command, job, [*lines, *quiet, *where, *extra], with_log_configuration=False)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise InputError(str(error.__cause__ or error).splitlines()[0]) from error
+    failures = [result.return_value for batch in batches for result in batch if result.return_value]
     if failures:
         raise RunError(f"{len(failures)} runs of the sweep failed: {', '.join(failures)}")
     return 0

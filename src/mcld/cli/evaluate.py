@@ -2,27 +2,30 @@
 
 from collections.abc import Sequence
 
-from mcld.cli.main import Parser
+from mcld.cli.main import Parser, split_words
 from mcld.errors import InputError
 
 EPILOG = """\
 RUN is a run directory, or the name of a model together with model.checkpoint=FILE.
 Without data= a run is evaluated on the validation data that it was trained with.
-Settings: data=NAME and data.KEY=VALUE, device=, threads=; for a run model.weights=last or best; for a model
-model.checkpoint=FILE, model.mean=[...] and model.std=[...].
+Settings: data=NAME and data.KEY=VALUE, device=, threads=, precision=; for a run model.weights=last or best; for a model
+model.checkpoint=FILE or model.pretrained=true, model.options.KEY=, model.mean=[...] and model.std=[...].
 """
+KEYS = (
+    *("device", "threads", "precision", "model.weights", "model.checkpoint", "model.pretrained"),
+    *("model.mean", "model.std", "model.options"),
+)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
     parser = Parser("evaluate", "RUN [data=NAME] [key=value ...]", EPILOG)
-    parser.add_argument("network", metavar="RUN", help="a run directory, or the name of a model")
-    parser.add_argument("words", nargs="*", metavar="key=value", help="settings; see below")
+    parser.add_argument("words", nargs="*", metavar="RUN | key=value", help="a run directory or a model, then settings")
     given = parser.parse_intermixed_args(list(arguments))
-    if "=" in given.network:
-        raise InputError(
-            f"{given.network!r} came first; expected a run directory or a model: mcld evaluate RUN data=NAME"
-        )
+    networks, settings_words = split_words(given.words, KEYS)
+    if len(networks) != 1:
+        said = f"{len(networks)} networks ({' '.join(networks)})" if networks else "no network"
+        raise InputError(f"{said} in the command; expected a run directory or a model: mcld evaluate RUN data=NAME")
 
     from mcld.configs.compose import compose, settings_from_yaml
     from mcld.configs.schema import Train
@@ -30,17 +33,21 @@ def main(arguments: Sequence[str]) -> int:
     from mcld.training.display import Display
     from mcld.training.evaluate import evaluate_network
 
-    words = [f"model={given.network}", *given.words]
-    if not any(word.startswith("data=") for word in given.words):
-        if not RunDirectory.is_run(given.network):
-            raise InputError(f"{given.network} is no run directory; say what to evaluate it on: data=NAME")
+    network = networks[0]
+    words = [f"model={network}", *settings_words]
+    if not any(word.startswith("data=") for word in settings_words):
+        if not RunDirectory.is_run(network):
+            raise InputError(f"{network} is no run directory; say what to evaluate it on: data=NAME")
         settings = compose("train", ["data=digits", *(w for w in words if not w.startswith("data."))])
-        settings.data = settings_from_yaml(RunDirectory.open(given.network).config).data
+        settings.data = settings_from_yaml(RunDirectory.open(network).config).data
         if any(word.startswith("data.") for word in words):
             settings = compose("train", [f"data={settings.data.name}", *_as_words(settings.data), *words])
     else:
         settings = compose("train", words)
     assert isinstance(settings, Train)
+    if not (RunDirectory.is_run(network) or settings.model.checkpoint or settings.model.pretrained):
+        hint = "a run directory, or its weights: model.checkpoint=FILE or model.pretrained=true"
+        raise InputError(f"{network} is no run directory and has no weights; expected {hint}")
     evaluate_network(settings, Display())
     return 0
 

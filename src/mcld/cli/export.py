@@ -27,9 +27,11 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(list(arguments))
 
     from mcld.models.export import export_network
-    from mcld.training.parts import load_run
+    from mcld.training.parts import load_run, unfinished
 
     network = load_run(given.run, given.weights)
+    for line in unfinished(given.run):
+        print(line)
     default = Path(given.run).resolve()
     out = Path(given.out) if given.out else default.with_name(f"{default.name}-{given.weights}")
     for line in export_network(network, given.layout, out, named=given.out is not None, force=given.force):

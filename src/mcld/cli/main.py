@@ -3,7 +3,9 @@
 import argparse
 import difflib
 import importlib
+import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -52,26 +54,61 @@ class Parser(argparse.ArgumentParser):
         raise InputError(f"{message}; see: {self.prog} --help")
 
 
+def split_words(words: Sequence[str], keys: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The run directories and models among the words, and the settings; a run's name may have an equals sign.
+
+    Raises:
+        InputError: for a setting that is neither ``data``, nor ``data.KEY``, nor one of the keys or below it.
+    """
+    from mcld.runs import RunDirectory
+
+    named = [word for word in words if RunDirectory.is_run(word) or not re.match(r"[\w.+~]+=", word)]
+    settings = [word for word in words if word not in named]
+    for word in settings:
+        key = word.partition("=")[0]
+        if not any(key == known or key.startswith(f"{known}.") for known in ("data", *keys)):
+            raise InputError(f"{word}: there is no such setting here; expected data=, data.KEY= or {'=, '.join(keys)}=")
+    return named, settings
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; the process exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal may lack a letter of a message or of a name
+            stream.reconfigure(errors="backslashreplace")
     try:
         return _dispatch(words)
-    except InputError as error:
-        return _fail(str(error), 2)
-    except RunError as error:
-        return _fail(str(error), 1)
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":  # torch's, known by name so that help needs no torch
-            raise
-        return _fail("the device is out of memory; try a smaller data.batch_size or precision=bf16", 1)
     except KeyboardInterrupt:
         return _fail("stopped", 130)
     except BrokenPipeError:  # the reader of a pipe left; nobody is there to be told
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except OSError as error:
-        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
+    except Exception as error:
+        message, status, known = explain(error)
+        if not known:
+            raise
+        return _fail(message, status)
+
+
+def explain(error: Exception) -> tuple[str, int, bool]:
+    """An error in one line, the exit status, and whether it is one that may happen; the others are mistakes of ours."""
+    text = str(error)
+    if isinstance(error, InputError):
+        return text, 2, True
+    if isinstance(error, RunError):
+        return text, 1, True
+    # The first is torch's, known by name so that help needs no torch; on a CPU it raises a plain RuntimeError.
+    memory = type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError)
+    if memory or "DefaultCPUAllocator" in text:
+        return (
+            "the device is out of memory; try a smaller data.batch_size, a smaller network or precision=bf16",
+            1,
+            True,
+        )
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}" if error.filename else text, 1, True
+    return f"{type(error).__name__}: {text.splitlines()[0] if text else 'no reason given'}", 1, False
 
 
 def _dispatch(words: list[str]) -> int:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mcld.cli.main import Parser
+from mcld.cli.main import Parser, split_words
 from mcld.errors import InputError
 
 EPILOG = """\
@@ -29,16 +29,11 @@ def main(arguments: Sequence[str]) -> int:
     protocols = {"probe": ("probe",), "sgd": ("sgd",), "both": ("probe", "sgd")}
     if given.protocol not in protocols:
         raise InputError(f"--protocol {given.protocol}: there is no such protocol; expected probe, sgd or both")
-    runs = [word for word in given.words if "=" not in word]
-    words = [word for word in given.words if "=" in word]
+    runs, words = split_words(given.words, KEYS)
     if not runs:
         raise InputError("there is no run directory; expected mcld transfer RUN data=NAME")
     if len(set(runs)) < len(runs):
         raise InputError(f"a run is named twice: {' '.join(runs)}")
-    for word in words:
-        key = word.partition("=")[0]
-        if key not in KEYS and key.split(".")[0] != "data":
-            raise InputError(f"{word}: there is no such setting here; expected data=, data.KEY= or {'=, '.join(KEYS)}=")
 
     from mcld.configs.compose import compose
     from mcld.configs.schema import Train

@@ -17,9 +17,9 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+from yaml import MarkedYAMLError, YAMLError
 
 from mcld.checks import check_names
 from mcld.configs import schema
@@ -31,7 +31,6 @@ from mcld.methods import list_methods, method_class
 Command: TypeAlias = Literal["train", "distill"]
 SCHEMAS: dict[str, type[schema.Run]] = {"train": schema.Train, "distill": schema.Distill}
 PATHS = ("run", "model", "teacher", "teacher.store", "student", "data.path", "data.train", "data.val")
-PLAIN = re.compile(r"[\w./\\:+%@?*|$-]+")
 
 
 def compose(command: Command, words: Sequence[str]) -> schema.Train | schema.Distill:
@@ -85,12 +84,14 @@ def compose_parsed(command: Command, words: Sequence[str]) -> schema.Train | sch
         raise InputError(f"data is not set; choose one: data=NAME with NAME among {', '.join(sorted(DATA_OPTIONS))}")
     base = _base(command, tuple(groups))
     known = list(_keys(base))
+    if len({word for word in words if word.startswith("data=")}) > 1:
+        raise InputError(f"{' '.join(word for word in words if word.startswith('data='))}: expected one data set")
     for word in words:
         key, equals, value = word.lstrip("+~").partition("=")
         open_dict = any(key.startswith(f"{node}.options.") for node in NAMED)
         if word not in groups and not open_dict and key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
-            near = near or [k for k in known if k.split(".")[-1] == key.split(".")[-1]][:1]
+            same = [k for k in known if k.split(".")[-1] == key.split(".")[-1]]
+            near = difflib.get_close_matches(key, same or known, n=1, cutoff=0 if same else 0.4)
             raise InputError(f"{word}: there is no setting {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
         if not equals and not word.startswith("~"):
             raise InputError(f"cannot read {word!r}; expected key=value, such as {key}=VALUE")
@@ -120,6 +121,10 @@ def to_settings(config: DictConfig) -> schema.Train | schema.Distill:
     Raises:
         InputError: naming what is not set.
     """
+    try:
+        OmegaConf.resolve(config)
+    except OmegaConfBaseException as error:
+        raise InputError(f"a value refers to another with ${{…}}: {str(error).splitlines()[0]}") from error
     missing = sorted(OmegaConf.missing_keys(config))
     if "method" in config and method_is_plain(config):
         missing = [key for key in missing if not key.startswith("teacher.")]
@@ -157,11 +162,12 @@ def settings_from_yaml(file: Path) -> schema.Train | schema.Distill:
     """
     try:
         loaded = OmegaConf.load(file)
-        assert isinstance(loaded, DictConfig)
+        if not isinstance(loaded, DictConfig):
+            raise InputError(f"{file} cannot be read: it holds no settings; expected a config.yaml that mcld wrote")
+        if where := _interpolation(loaded):
+            raise InputError(f"{file} cannot be read: {where} refers to other values with ${{…}}; expected the value")
         command: Command = "distill" if "teacher" in loaded else "train"
-        groups = [f"data={loaded.data.name}"]
-        if command == "distill":
-            groups.append(f"method={loaded.method.name}")
+        groups = [_stored_choice(loaded, group, file) for group in ("data", "method")[: 1 + (command == "distill")]]
         _register(command, groups)
         base = _hydra_compose(command, groups)
         unknown = sorted(str(key) for key in loaded if key not in base)
@@ -173,11 +179,34 @@ def settings_from_yaml(file: Path) -> schema.Train | schema.Distill:
         raise InputError(f"{file}: no such file") from error
     except InputError:
         raise
+    except MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise InputError(f"{file} cannot be read: {line}{error.problem or error.context}") from error
     except (OSError, ValueError, AssertionError, YAMLError, OmegaConfBaseException, HydraException) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{file} cannot be read: {reason}") from error
     assert isinstance(settings, schema.Train | schema.Distill)
     return settings
+
+
+def _stored_choice(loaded: DictConfig, group: str, file: Path) -> str:
+    """The choice of a group in a stored file, as a word."""
+    node = loaded.get(group)
+    name = node.get("name") if isinstance(node, DictConfig) else None
+    if not isinstance(name, str):
+        raise InputError(f"{file} cannot be read: {group}.name is {name!r}; expected a name")
+    return f"{group}={name}"
+
+
+def _interpolation(node: DictConfig | ListConfig) -> str:
+    """The key of the first value that refers to another; empty when there is none."""
+    for key in range(len(node)) if isinstance(node, ListConfig) else list(node):
+        if OmegaConf.is_interpolation(node, key):
+            return str(key)
+        child = node._get_node(key)
+        if isinstance(child, DictConfig | ListConfig) and not child._is_none() and (found := _interpolation(child)):
+            return f"{key}.{found}"
+    return ""
 
 
 def method_options(name: str) -> type[Any]:
@@ -241,10 +270,13 @@ def _spell_out(word: str, *, sweep: bool = False) -> str:
     if not match:
         return word
     plus, key, value = match.groups()
-    if key in PATHS or key.endswith(".checkpoint"):
-        several = sweep and "," in value
-        if value and not PLAIN.fullmatch(value) and value[0] not in "'\"[" and not several:
-            value = "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    if (key in PATHS or key.endswith(".checkpoint")) and not (key in NAMED and value.startswith("{")):
+        if sweep and re.match(r"(choice|shuffle|sort|glob)\(", value):
+            pass
+        elif sweep and value[:1] not in "'\"":
+            value = ",".join(map(quote_path, value.split(",")))
+        else:
+            value = quote_path(value)
     if key == "method":
         value = re.sub(r"\[([^\[\]]*)\]", lambda m: "+".join(part.strip() for part in m[1].split(",")), value)
     if key in NAMED and not value.startswith("{"):
@@ -252,6 +284,15 @@ def _spell_out(word: str, *, sweep: bool = False) -> str:
     if any(key.startswith(f"{node}.options.") for node in NAMED):
         plus = "++"
     return f"{plus}{key}={value}"
+
+
+def quote_path(value: str) -> str:
+    """A path as a value in Hydra's grammar, literally; only what is empty, ``null`` or quoted already stays."""
+    if value in ("", "null") or (len(value) > 1 and value[0] == value[-1] and value[0] in "'\""):
+        return value
+    if value.startswith("~"):
+        value = str(Path(value).expanduser())
+    return "'" + re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), value) + "'"
 
 
 def _hydra_compose(command: Command, words: Sequence[str]) -> DictConfig:

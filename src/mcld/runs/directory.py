@@ -121,7 +121,7 @@ class RunDirectory:
 
     def write_json(self, file: Path, content: Mapping[str, Any]) -> None:
         """Write one of the JSON files."""
-        atomic_write_text(file, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        atomic_write_text(file, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
     def read_json(self, file: Path) -> dict[str, Any]:
         """Read one of the JSON files.

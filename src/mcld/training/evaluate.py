@@ -1,6 +1,9 @@
 """One network on one data set."""
 
+import math
+
 from mcld.configs.schema import Train
+from mcld.errors import RunError
 from mcld.evaluation import Accuracy
 from mcld.training.display import Display
 from mcld.training.loop import evaluate_on
@@ -12,6 +15,7 @@ def evaluate_network(settings: Train, display: Display) -> Accuracy:
     """Evaluate ``settings.model`` on the validation data of ``settings.data`` and print what came out.
 
     Raises:
+        RunError: when the answers are no numbers.
         InputError: when the network and the data do not fit.
     """
     fabric = launch(settings)
@@ -21,6 +25,10 @@ def evaluate_network(settings: Train, display: Display) -> Accuracy:
         display.line(line)
     network = fabric.to_device(parts.student)
     accuracy = evaluate_on(fabric, parts, network)
+    if not math.isfinite(accuracy.loss):
+        raise RunError(
+            f"{settings.model.name} answers NaN or Inf: its weights are broken, or its normalisation is wrong"
+        )
     display.line(
         f"top-1 {accuracy.top1:.2%}, top-5 {accuracy.top5:.2%}, mean per-class {accuracy.balanced:.2%}, "
         f"cross-entropy {accuracy.loss:.4f} on {accuracy.count:,} images"

@@ -1,5 +1,6 @@
 """The training loop, to be read from top to bottom."""
 
+import math
 import shutil
 import time
 from collections.abc import Callable
@@ -123,6 +124,8 @@ class Loop:
                 self._export()
                 self._draw(row)
                 self.display.line(epoch_line(row, settings.schedule.epochs))
+                if position.epoch < settings.schedule.epochs and self._any_rank(self.stop.signal is not None):
+                    self._leave()
         if self.writer is not None:
             self.writer.close()
         return position
@@ -158,6 +161,8 @@ class Loop:
             if position.step < self.steps and (look or self.fabric.world_size == 1):
                 overdue = time.perf_counter() - saved > 60 * settings.checkpoints.minutes
                 if self._any_rank(self.stop.signal is not None):
+                    self._watch()
+                    self._save()
                     self._leave()
                 if self._any_rank(overdue):
                     self._watch()
@@ -184,14 +189,16 @@ class Loop:
         bad = self.meter.first_bad()
         if self._any_rank(bad is not None):
             term, step = bad or ("a term on another rank", self.position.step)
-            epoch = self.position.epoch + 1
-            _, path, _ = load_checkpoint(self.run.checkpoints) if self.fabric.is_global_zero else (None, None, [])
-            good = f"the last good checkpoint is {path}" if path else "there is no checkpoint yet"
-            raise RunError(
-                f"the loss term '{term}' became NaN or Inf in epoch {epoch}, step {step + 1}; {good}. "
-                "Try a lower schedule.lr, schedule.warmup=0.05 or a lower optimizer.clip"
-                + (", or precision=32" if self.settings.precision != "32" else "")
-            )
+            raise self._diverged(f"the loss term '{term}'", f", step {step + 1}")
+
+    def _diverged(self, what: str, step: str = "") -> RunError:
+        _, path, _ = load_checkpoint(self.run.checkpoints) if self.fabric.is_global_zero else (None, None, [])
+        good = f"the last good checkpoint is {path}" if path else "there is no checkpoint yet"
+        return RunError(
+            f"{what} became NaN or Inf in epoch {self.position.epoch + 1}{step}; {good}. "
+            "Try a lower schedule.lr, schedule.warmup=0.05 or a lower optimizer.clip"
+            + (", or precision=32" if self.settings.precision != "32" else "")
+        )
 
     def _close_epoch(self, images_per_second: float) -> dict[str, float]:
         """Evaluate, and add the epoch's row to the history."""
@@ -201,6 +208,8 @@ class Loop:
         means = fabric.to_device(means) if fabric.world_size > 1 else means
         *terms, train_top1 = sum_over_ranks(fabric, means).div(fabric.world_size).tolist()
         accuracy = evaluate_on(self.fabric, self.parts, self.parts.student, reference=self.teacher_predictions)
+        if not math.isfinite(accuracy.loss):  # the last step may break the weights, and no later loss tells of it
+            raise self._diverged("the validation loss")
         row: dict[str, float] = {
             "epoch": position.epoch + 1,
             "lr": self.optimizer.param_groups[0]["lr"],
@@ -238,8 +247,7 @@ class Loop:
         return self.position.seconds
 
     def _leave(self) -> None:
-        self._watch()
-        self._save()
+        """Stop after the state was saved."""
         number = self.stop.signal or 0
         raise Interrupted(
             f"stopped in epoch {self.position.epoch + 1} after step {self.position.step} of {self.steps}, "

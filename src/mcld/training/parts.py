@@ -1,5 +1,6 @@
 """From settings to the parts of a run."""
 
+import contextlib
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from mcld.configs.compose import settings_from_yaml
 from mcld.configs.schema import Distill, Optimizer, Run, Teacher, Train
 from mcld.configs.schema import Network as NetworkSettings
 from mcld.data import DataInfo, DataSet, check_classes, load_data
@@ -15,6 +17,7 @@ from mcld.errors import InputError
 from mcld.features import Features
 from mcld.methods import Method, create_method
 from mcld.models import default_lr, fitting_options, load_checkpoint
+from mcld.models.checkpoint import Part
 from mcld.models.network import ModelSpec, Network, load_weights, reuse_classifier
 from mcld.runs import RunDirectory
 from mcld.training.choices import choose_layout
@@ -236,6 +239,7 @@ def build_network(settings: NetworkSettings, data: DataInfo, role: str, notes: l
         if settings.checkpoint or settings.options or settings.pretrained:
             raise InputError(f"{role}={name} is a run directory; it takes no checkpoint, options or pretrained")
         network = load_run(name, settings.weights)
+        notes += unfinished(name)
         check_classes(network.spec.classes, data.classes, f"{role} {name}")
     else:
         if Path(name).exists() or (name.count("/") and name.split("/")[0] not in ("timm", "torchvision")):
@@ -263,7 +267,7 @@ def build_network(settings: NetworkSettings, data: DataInfo, role: str, notes: l
             mean, std = pretrained_normalization(network.model, data.channels)
             network = Network(network.model, dataclasses.replace(spec, mean=mean, std=std))
         if settings.checkpoint is not None:
-            notes.append(f"{role}: {load_checkpoint(network.model, settings.checkpoint)}")
+            notes.append(f"{role}: {_load_part(network, settings.checkpoint, role)}")
     if network.spec.in_channels != data.channels:
         raise InputError(
             f"{role} {name} takes images of {network.spec.in_channels} channels; data {data.name} has {data.channels}"
@@ -274,6 +278,28 @@ def build_network(settings: NetworkSettings, data: DataInfo, role: str, notes: l
         )
         network = Network(network.model, spec)
     return network
+
+
+def _load_part(network: Network, file: str, role: str) -> str:
+    """Load weights from a file, of two networks in it the one of this role; the other only where there is but one."""
+    own: Part = "teacher" if role == "teacher" else "student"
+    other: Part = "student" if own == "teacher" else "teacher"
+    try:
+        return str(load_checkpoint(network.model, file, part=own))
+    except InputError as error:
+        with contextlib.suppress(InputError):
+            return f"{load_checkpoint(network.model, file, part=other)}; it holds a {other} only"
+        raise error from None
+
+
+def unfinished(path: str) -> list[str]:
+    """A line for a person when a run has not come to its end, else none."""
+    run = RunDirectory.open(path)
+    if run.summary.is_file():
+        return []
+    epochs = settings_from_yaml(run.config).schedule.epochs
+    done = len(run.read_metrics()) if run.metrics.is_file() else 0
+    return [f"warning: the run {path} is not finished: epoch {done} of {epochs}; go on with it: mcld resume {path}"]
 
 
 def pretrained_normalization(model: nn.Module, channels: int) -> tuple[list[float], list[float]]:

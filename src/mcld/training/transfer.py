@@ -29,7 +29,7 @@ from mcld.models import Network
 from mcld.runs import Owned, RunDirectory
 from mcld.runs.environment import describe_environment
 from mcld.training.display import Display
-from mcld.training.parts import load_run
+from mcld.training.parts import load_run, unfinished
 from mcld.training.run import launch
 
 RESULT = "transfer.json"
@@ -105,7 +105,7 @@ def transfer(
         f"data {data.info.name}: {len(data.train):,} training and {len(data.val):,} validation images, "
         f"{len(data.info.classes)} classes, {'×'.join(map(str, data.info.image_size))} px"
     )
-    for note in data.notes:
+    for note in [*data.notes, *(line for run in runs for line in unfinished(run))]:
         display.line(note)
     readers = [_reader(candidate, data, display) for candidate in candidates]
     batch, workers = settings.data.batch_size, settings.data.workers
