@@ -122,7 +122,8 @@ def test_asked_to_stop_inside_an_epoch(
 ) -> None:
     run = RunDirectory(tmp_path / "run")
     process = mcld("distill", *words, f"run={run.path}")
-    wait_for(lambda: list_checkpoints(run.checkpoints), process)
+    wait_for(lambda: run.log.is_file() and f"1/{EPOCHS}  top-1" in run.log.read_text(), process)
+    time.sleep(0.02)  # it is beyond the end of that epoch
     process.send_signal(number)
     status, out = finish(process)
     assert status == 128 + number

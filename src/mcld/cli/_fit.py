@@ -83,7 +83,8 @@ def _sweep(command: Any, given: argparse.Namespace) -> int:
             if override.is_sweep_override() or "${" in (override.input_line or ""):
                 raise InputError(f"{override.input_line}: expected one folder, in which every run gets its own")
             value = override.value()
-            folder = (value.text if isinstance(value, QuotedString) else value) or folder
+            if value:
+                folder = value.text if isinstance(value, QuotedString) else str(value)
     overrides = [override for override in overrides if override.key_or_group != "run"]
     swept = [override.key_or_group for override in overrides if override.is_sweep_override()]
     force = given.force
