@@ -95,8 +95,11 @@ def contrast(
             return _plain(anchors, candidates, relation, terms)
         with no_autocast(anchors):
             return _plain(anchors, candidates, relation, terms)
-    apply = _apply_outside_graphs if torch.compiler.is_compiling() else _Blocked.apply
-    return list(apply(relation, terms, anchors, *candidates))
+    if torch.compiler.is_compiling():
+        from mcld.uncompiled import call  # here: it imports the compiler, which takes a second
+
+        return list(call(_blocked, relation, terms, anchors, *candidates))
+    return list(_blocked(relation, terms, anchors, *candidates))
 
 
 class _Part:
@@ -314,9 +317,8 @@ class _Blocked(torch.autograd.Function):
         return None, None, by_anchors, *by_candidates
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]  # a loop of hundreds of blocks is not for a graph
-def _apply_outside_graphs(*arguments: Any) -> tuple[Tensor, ...]:
-    return _Blocked.apply(*arguments)  # type: ignore[no-any-return]
+def _blocked(relation: Relation, terms: Sequence[Contrast], anchors: Tensor, *candidates: Tensor) -> tuple[Tensor, ...]:
+    return _Blocked.apply(relation, terms, anchors, *candidates)  # type: ignore[no-any-return]
 
 
 def _blocks(anchors: Tensor, candidates: Sequence[Tensor], relation: Relation) -> Iterator[_Part]:

@@ -58,7 +58,10 @@ def test_a_file_that_a_crash_left_half_written_is_no_checkpoint(tmp_path: Path) 
 
 def test_an_unwritable_folder_leaves_what_was_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"cannot write .*missing.*No such file or directory"):
-        save(tmp_path / "missing", 1)
+        save(tmp_path / "missing" / "checkpoints", 1)
+    (tmp_path / "file").write_bytes(b"in the way")
+    with pytest.raises(InputError, match=r"cannot write .*file: File exists"):
+        save(tmp_path / "file", 1)
 
 
 def test_random_states_survive_the_way_to_disk(tmp_path: Path) -> None:

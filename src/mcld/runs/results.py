@@ -126,7 +126,7 @@ def pack_numbers(values: NDArray[np.floating[Any]]) -> dict[str, Any]:
     """An array as text with 256 steps between its lowest and highest value, for pictures.
 
     >>> packed = pack_numbers(np.array([[0.0, 0.5], [0.25, 1.0]]))
-    >>> np.abs(unpack_numbers(packed) - [[0.0, 0.5], [0.25, 1.0]]).max() <= 0.5 / 255
+    >>> bool(np.abs(unpack_numbers(packed) - [[0.0, 0.5], [0.25, 1.0]]).max() <= 0.5 / 255)
     True
     """
     low, high = float(values.min()), float(values.max())

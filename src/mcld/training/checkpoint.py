@@ -31,7 +31,10 @@ def save_checkpoint(directory: Path, epoch: int, step: int, state: dict[str, Any
     buffer = io.BytesIO()
     torch.save(state, buffer)
     data = buffer.getvalue()
-    directory.mkdir(exist_ok=True)
+    try:
+        directory.mkdir(exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write {directory}: {error.strerror or error}") from error
     path = directory / f"epoch{epoch:05d}-step{step:07d}-{_digest(data)}.ckpt"
     atomic_write_bytes(path, data)
     for old in list_checkpoints(directory)[KEEP:]:
