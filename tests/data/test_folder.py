@@ -49,6 +49,19 @@ def test_size_and_augmentation_can_be_chosen(photos: Path) -> None:
         load_data("folder", path=photos, scale=2)
 
 
+def test_links_that_lead_back(photos: Path) -> None:
+    link = photos / "train" / "cat" / "again"
+    for target in (photos / "train" / "cat", photos):
+        link.symlink_to(target)
+        assert refusal(photos) == f"{link} is a link to {target}, which it lies in; remove the link"
+        link.unlink()
+    link.symlink_to(photos / "train" / "dog")
+    (photos / "train" / "dog" / "back").symlink_to(photos / "train" / "cat")
+    assert "which it lies in" in refusal(photos)
+    (photos / "train" / "dog" / "back").unlink()
+    assert len(load_data("folder", path=photos).train) == 36  # a link to elsewhere is a folder like others
+
+
 @pytest.mark.parametrize(("side", "size"), [(96, 96), (100, 96), (31, 31), (32, 32), (500, 224), (8, 8), (223, 192)])
 def test_natural_size(side: int, size: int) -> None:
     assert natural_size(side) == size

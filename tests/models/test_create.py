@@ -91,12 +91,20 @@ def test_unknown_names(name: str, words: str) -> None:
         ("resnet8", {"width": 0}, "width of model resnet8 is 0; expected an integer of at least 1"),
         ("resnet8", {"width": "8"}, "width of model resnet8 is '8'"),
         ("timm/resnet18", {"widht": 8}, "timm/resnet18 refuses the options {'widht': 8}.*unexpected keyword"),
+        ("timm/resnet18", {"checkpoint_path": "x.pth"}, "checkpoint_path=x.pth is not allowed; expected checkpoint="),
+        ("timm/resnet18", {"pretrained_cfg_overlay": {"file": "x.pth"}}, "pretrained_cfg_overlay=.* is not allowed"),
         ("torchvision/resnet18", {"widht": 8}, "torchvision/resnet18 refuses the options {'widht': 8}.*unexpected"),
     ],
 )
 def test_wrong_options(name: str, options: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
         create_model(name, 10, **options)
+
+
+def test_a_checkpoint_option_is_refused_before_the_model_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timm, "create_model", lambda *_, **__: pytest.fail("timm would have read the file"))
+    with pytest.raises(InputError, match="checkpoint_path=x is not allowed"):
+        fitting_options("timm/vit_tiny_patch16_224", (32, 32), {"checkpoint_path": "x"})
 
 
 @pytest.mark.parametrize(("num_classes", "in_channels"), [(0, 3), (-1, 3), (10, 0), (True, 3), (2.0, 3)])

@@ -140,13 +140,25 @@ def list_classes(folder: Path) -> Listing:
 
 
 def list_images(folder: Path) -> list[str]:
-    """Paths of the image files anywhere below a folder, relative to it, sorted; hidden files are left out."""
+    """Paths of the image files anywhere below a folder, relative to it, sorted; hidden files are left out.
+
+    Raises:
+        InputError: when a link leads back to a folder that it lies in: its images would be there again and again.
+    """
     found = []
-    for where, _, names in os.walk(folder, followlinks=True):
+    for where, folders, names in os.walk(folder, followlinks=True):
+        for link in (Path(where, name).absolute() for name in folders):
+            if link.is_symlink() and any(_is_within(parent, link) for parent in link.parents):
+                raise InputError(f"{link} is a link to {os.path.realpath(link)}, which it lies in; remove the link")
         below = os.path.relpath(where, folder).replace(os.sep, "/")
         prefix = "" if below == "." else f"{below}/"
         found += [prefix + name for name in names if name.lower().endswith(SUFFIXES) and not name.startswith(".")]
     return sorted(found)
+
+
+def _is_within(path: Path, folder: Path) -> bool:
+    """Whether a path is a folder or below it, all links followed."""
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
 def select(part: Listing, rows: list[int]) -> Listing:

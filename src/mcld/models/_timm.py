@@ -17,11 +17,13 @@ def create(name: str, num_classes: int, in_channels: int, *, pretrained: bool = 
     """Make ``timm/name``; timm adapts the first layer, the head and the position embeddings of pretrained weights.
 
     Raises:
-        InputError: for an unknown name, an option that the model does not take, or weights that cannot be had.
+        InputError: for an unknown name, an option that the model does not take or that names a file, or weights that
+            cannot be had.
     """
     if not timm.is_model(name):
         base = name.partition(".")[0]  # what follows a dot names the pretrained weights
         raise InputError(f"timm has no model {name!r}; {nearest(base, timm.list_models())}see timm.list_models()")
+    _check_options(name, options)
     try:
         model = timm.create_model(name, pretrained=pretrained, num_classes=num_classes, in_chans=in_channels, **options)
     except Exception as error:  # a model of timm may refuse its options in any way, and so may a download
@@ -53,6 +55,7 @@ def fitting(name: str, image_size: Sequence[int], options: Mapping[str, Any], *,
     """
     if not timm.is_model(name):
         return {}
+    _check_options(name, options)
     model = _look(name, {})
     if model is None:
         return {}
@@ -80,6 +83,16 @@ def fitting(name: str, image_size: Sequence[int], options: Mapping[str, Any], *,
     if {"patch_size", "stride"} & options.keys() or _look(name, {**options, **chosen}) is None:
         chosen = {"img_size": chosen["img_size"]}
     return {key: value for key, value in chosen.items() if key not in options}
+
+
+def _check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Refuse the options that let timm read a file itself: a checkpoint is read here, where nothing in it can run."""
+    for option in ("checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay"):
+        if option in options:
+            raise InputError(
+                f"timm/{name}: the option {option}={options[option]} is not allowed; expected checkpoint=FILE beside "
+                "the name of the model, or load_checkpoint(model, FILE)"
+            )
 
 
 def _look(name: str, options: Mapping[str, Any]) -> nn.Module | None:
