@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from mcld.cli.main import Parser, explain
-from mcld.errors import InputError, RunError
+from mcld.cli.main import Parser
+from mcld.errors import InputError, RunError, explain
 
 EPILOG = """\
 settings are words of the form key=value, such as schedule.epochs=20:
@@ -62,20 +62,17 @@ def _preview(settings: Any, given: argparse.Namespace) -> None:
 
 def _sweep(command: Any, given: argparse.Namespace) -> int:
     """All combinations, by Hydra's own sweeper and launcher; a failed run is reported and does not stop the others."""
-    import hydra
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-    from hydra.core.global_hydra import GlobalHydra
     from hydra.core.hydra_config import HydraConfig
     from hydra.core.override_parser.types import QuotedString
-    from hydra.errors import HydraException
     from omegaconf import DictConfig
-    from omegaconf.errors import OmegaConfBaseException
 
-    from mcld.configs.compose import compose_parsed, parse, quote_path, to_settings
+    from mcld.configs.compose import compose_parsed, parse, to_settings
+    from mcld.configs.multirun import multirun
     from mcld.training.loop import Interrupted
     from mcld.training.run import start
 
-    extra = [word for word in given.words if word.startswith("hydra")]
+    extra = [word for word in given.words if word.lstrip("+~").startswith(("hydra.", "hydra/"))]
     overrides = parse(command, [word for word in given.words if word not in extra], sweep=True)
     folder = f"runs/sweep-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     for override in overrides:
@@ -120,18 +117,7 @@ def _sweep(command: Any, given: argparse.Namespace) -> int:
             return settings.run
         return ""
 
-    quiet = ["hydra/job_logging=disabled", "hydra/hydra_logging=disabled", "hydra.output_subdir=null"]
-    where = [f"hydra.sweep.dir={quote_path(folder)}", "hydra.sweep.subdir=."]
-    lines = [override.input_line or "" for override in overrides]
-    GlobalHydra.instance().clear()
-    try:
-        with hydra.initialize(version_base="1.3", config_path=None):
-            main_hydra = GlobalHydra.instance().hydra
-            assert main_hydra is not None
-            batches = main_hydra.multirun(command, job, [*lines, *quiet, *where, *extra], with_log_configuration=False)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise InputError(str(error.__cause__ or error).splitlines()[0]) from error
-    failures = [result.return_value for batch in batches for result in batch if result.return_value]
+    failures = multirun(command, job, [*(override.input_line or "" for override in overrides), *extra], folder)
     if failures:
         raise RunError(f"{len(failures)} runs of the sweep failed: {', '.join(failures)}")
     return 0

@@ -28,6 +28,9 @@ def main(arguments: Sequence[str]) -> int:
         "--report", nargs="?", const="", metavar="DIR", help="write the report to DIR (default: OUT/reports/NAME)"
     )
     parser.add_argument("--cell", metavar="ID", help="run this one cell in this process, for job arrays of a cluster")
+    parser.add_argument(
+        "--hydra", nargs="+", metavar="WORD", help="run the cells as a Hydra sweep, such as --hydra hydra/launcher=ray"
+    )
     parser.add_argument("--dry-run", action="store_true", help="list the cells and how far they are")
     given = parser.parse_args(list(arguments))
     cores = os.cpu_count() or 1
@@ -65,6 +68,11 @@ def main(arguments: Sequence[str]) -> int:
             state = ("begun" if begun else "to do") if cell.id in left else "finished"
             console.print(f"{state:<9} {cell.id}  {' '.join(cell.words)}", markup=False)
         console.print(f"{len(cells)} cells, {sum(cell.id in left for cell in cells)} not finished; in {suite.out}")
+        return 0
+    if given.hydra is not None:
+        from mcld.bench.sweep import sweep
+
+        sweep(suite, cells, given.hydra, threads=given.threads, console=console)
         return 0
     if given.workers * threads > cores:
         console.print(

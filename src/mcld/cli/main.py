@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import mcld
-from mcld.errors import InputError, RunError
+from mcld.errors import InputError, explain
 
 COMMANDS = {
     "demo": "See in three minutes what distillation does: a teacher, and the same student with and without it.",
@@ -89,26 +89,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not known:
             raise
         return _fail(message, status)
-
-
-def explain(error: Exception) -> tuple[str, int, bool]:
-    """An error in one line, the exit status, and whether it is one that may happen; the others are mistakes of ours."""
-    text = str(error)
-    if isinstance(error, InputError):
-        return text, 2, True
-    if isinstance(error, RunError):
-        return text, 1, True
-    # The first is torch's, known by name so that help needs no torch; on a CPU it raises a plain RuntimeError.
-    memory = type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError)
-    if memory or "DefaultCPUAllocator" in text:
-        return (
-            "the device is out of memory; try a smaller data.batch_size, a smaller network or precision=bf16",
-            1,
-            True,
-        )
-    if isinstance(error, OSError):
-        return f"{error.filename}: {error.strerror}" if error.filename else text, 1, True
-    return f"{type(error).__name__}: {text.splitlines()[0] if text else 'no reason given'}", 1, False
 
 
 def _dispatch(words: list[str]) -> int:

@@ -1,0 +1,81 @@
+"""The cells of a suite as a Hydra sweep, for the launchers that Hydra has for clusters."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig
+from rich.console import Console
+
+from mcld.bench.cell import run_cell
+from mcld.bench.runner import prepare
+from mcld.bench.suite import Cell, Suite, read_suite
+from mcld.configs.compose import quote_path
+from mcld.configs.multirun import multirun
+from mcld.errors import InputError, RunError, explain
+from mcld.training.loop import Interrupted
+
+
+@dataclass
+class _Job:
+    suite: str = MISSING
+    out: str = MISSING
+    cell: str = MISSING
+    threads: int | None = None
+
+
+def sweep(suite: Suite, cells: Sequence[Cell], words: Sequence[str], *, threads: int | None, console: Console) -> None:
+    """Run what is left of some cells, one job each; the teacher first, if the suite trains it.
+
+    Every job reads the suite file and writes its run directory at the same paths as here: a cluster needs a file system
+    that all its machines share.
+
+    Args:
+        suite: that the cells are of.
+        cells: of the whole request, finished ones included.
+        words: for Hydra: the launcher and its settings.
+        threads: CPU threads of each job; None for PyTorch's choice there.
+        console: where to print.
+
+    Raises:
+        InputError: for settings that cannot work, or words that are none of Hydra's.
+        RunError: when cells failed; the others have been run.
+    """
+    for word in words:
+        if not word.lstrip("+~").startswith(("hydra.", "hydra/")):
+            raise InputError(f"--hydra {word}: expected words of Hydra itself, such as hydra/launcher=ray")
+    left = prepare(suite, cells)
+    console.print(f"{suite.name}: {len(cells)} cells, {len(left)} runs left; in {suite.out}", markup=False)
+    ConfigStore.instance().store(name="bench", node=_Job)
+    common = [f"suite={quote_path(str(suite.file))}", f"out={quote_path(str(suite.out))}", *words]
+    if threads is not None:
+        common.append(f"threads={threads}")
+    teacher = [cell for cell in left if cell.command == "train"]
+    for part in (teacher, [cell for cell in left if cell.command != "train"]):
+        if not part:
+            continue
+        ids = ",".join(quote_path(cell.id) for cell in part)
+        failures = multirun("bench", _run, [*common, f"cell={ids}"], str(suite.out / "sweep"))
+        if failures:
+            raise RunError(
+                f"{len(failures)} of {len(part)} cells failed; the same command tries them again: "
+                + "; ".join(failures)
+            )
+
+
+def _run(job: DictConfig) -> str:
+    """In the process that the launcher chose: one cell."""
+    suite = read_suite(job.suite, job.out)
+    teacher = suite.teacher_cell
+    cells = {cell.id: cell for cell in [*([teacher] if teacher else []), *suite.cells()]}
+    try:
+        run_cell(cells[job.cell], threads=job.threads)
+    except Interrupted as stop:
+        print(stop)
+        raise SystemExit(128 + stop.signal) from stop
+    except Exception as error:  # the other cells may work
+        line = f"{job.cell}: {explain(error)[0]}"
+        print(f"mcld: {line}", file=sys.stderr)
+        return line
+    return ""
