@@ -51,6 +51,10 @@ def test_the_help_of_distill_explains_every_setting(mcld: Mcld) -> None:
         (["train", "data=digits", "model=resnet8", "--forse"], "unrecognized arguments: --forse"),
         (["train", "data=digits", "model=resnet9"], "no model is called 'resnet9'; nearest: resnet8"),
         (["train", "data=digits", "model=resnet8", "schedule.epochs=0"], "schedule.epochs=0; expected at least 1"),
+        (
+            ["train", "data=digits", "model=resnet8", "threads=9999999999"],
+            "threads=9999999999; expected a number below",
+        ),
         (["train", "data=digits", "model=resnet8", "schedule.lr=-1"], "schedule.lr=-1.0; expected a positive number"),
         (["train", "data=digits", "model=resnet8", "device=cuda"], "device=cuda: this machine has no CUDA"),
         (["train", "data=digits", "model=resnet8", "device=gpu"], "device=gpu; expected one of auto, cpu, cuda, mps"),

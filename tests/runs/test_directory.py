@@ -115,6 +115,23 @@ def test_a_run_in_use_is_left_alone(tmp_path: Path) -> None:
         pass  # and the lock ended with its context
 
 
+def test_what_a_killed_process_had_half_written_goes(tmp_path: Path) -> None:
+    run = make(tmp_path / "run")
+    run.checkpoints.mkdir()
+    half = [run.path / ".last.safetensors.abc_1234.tmp", run.checkpoints / ".epoch00001-step0-ff.ckpt.abc_1234.tmp"]
+    others = [
+        run.path / ".mine.tmp",
+        run.path / ".notes.txt.abc_1234.tmp",
+        run.checkpoints / "epoch00001-step0-ff.ckpt",
+    ]
+    for file in (*half, *others):
+        file.write_text("x")
+    with pytest.raises(InputError, match="in use"), RunDirectory(run.path).lock(), run.lock():
+        pass
+    assert [file.exists() for file in half] == [False, False]
+    assert all(file.exists() for file in others)
+
+
 def test_opening_what_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such run directory"):
         RunDirectory.open(tmp_path / "missing")

@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterator
 
 from mcld.bench.measure import measure
-from mcld.bench.suite import Cell, difference, flatten
-from mcld.configs.compose import settings_from_yaml
+from mcld.bench.suite import Cell, difference
+from mcld.configs.compose import flatten, settings_from_yaml, with_absolute_paths
 from mcld.configs.schema import Distill
 from mcld.data import load_data
 from mcld.errors import InputError
@@ -81,8 +81,9 @@ def keep(cell: Cell) -> None:
 
 
 def _check_same(cell: Cell) -> None:
-    then = flatten(settings_from_yaml(cell.run / "config.yaml"))
-    if other := difference(cell, flatten(cell.settings()), then, resolved=True):
+    settings = cell.settings(), settings_from_yaml(cell.run / "config.yaml")
+    now, then = (flatten(with_absolute_paths(given)) for given in settings)
+    if other := difference(cell, now, then, resolved=True):
         raise InputError(f"{cell.run} is a run of other settings: {other}; rename the cell or choose another out")
 
 

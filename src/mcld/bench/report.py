@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from mcld.bench.suite import Cell, Suite, difference, flatten
+from mcld.bench.suite import Cell, Suite, difference
+from mcld.configs.compose import flatten
 from mcld.errors import InputError
 from mcld.files import atomic_write_text
 from mcld.report import pictures

@@ -4,18 +4,17 @@ import copy
 import functools
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from omegaconf import OmegaConf
 
 from mcld.checks import check_names
-from mcld.configs.compose import Command, compose, parse
-from mcld.configs.schema import Distill, Run, Train
+from mcld.configs.compose import Command, compose, flatten, parse
+from mcld.configs.schema import Distill, Train
 from mcld.errors import InputError
 from mcld.runs.results import RESULTS, Results, read_results
 
@@ -25,12 +24,6 @@ RESERVED = {
     "threads": "the bench sets it; say how many with --threads",
     "devices": "a cell runs on one device",
 }
-NOT_COMPARED = (
-    *("run", "threads", "device", "devices", "log_every", "checkpoints", "data.workers", "data.cache"),
-    *("compile", "channels_last", "optimizer.fused"),
-)
-"""Settings that do not decide what a run measures."""
-
 Settings = dict[str, Any]
 
 
@@ -300,24 +293,6 @@ def select(cells: Sequence[Cell], wanted: Sequence[str]) -> list[Cell]:
     return [cell for cell in cells if cell.id in chosen]
 
 
-def flatten(settings: Run) -> Settings:
-    """What decides what a run measures, by dotted key, as JSON values."""
-
-    def walk(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-        for key, value in node.items():
-            full = f"{prefix}{key}"
-            if full in NOT_COMPARED:
-                continue
-            if isinstance(value, dict) and value:
-                yield from walk(value, f"{full}.")
-            else:
-                yield full, value
-
-    container = OmegaConf.to_container(OmegaConf.structured(settings))
-    assert isinstance(container, dict)
-    return dict(walk({str(key): value for key, value in container.items()}, ""))
-
-
 def difference(cell: Cell, now: Settings, then: Settings, *, resolved: bool) -> str:
     """How the settings of a cell differ from those it was run with, in words; empty when they agree.
 
@@ -330,7 +305,8 @@ def difference(cell: Cell, now: Settings, then: Settings, *, resolved: bool) -> 
     named = {re.sub(r"^(teacher|student|model|schedule|optimizer)$", r"\1.name", _key(word)) for word in cell.words}
     parts = []
     for key in [*now, *(key for key in then if key not in now)]:
-        own_teacher = cell.command == "distill" and Path(str(now.get(key))) == cell.run.parents[2] / "teacher"
+        own = (cell.run.parents[2] / "teacher").absolute()
+        own_teacher = cell.command == "distill" and Path(str(now.get(key))).absolute() == own
         if key == "teacher.name" and own_teacher:  # its place depends on where the runs are
             continue
         if key in now and key in then:

@@ -7,7 +7,7 @@ import functools
 import inspect
 import re
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -30,6 +30,11 @@ from mcld.methods import list_methods, method_class
 
 Command: TypeAlias = Literal["train", "distill"]
 SCHEMAS: dict[str, type[schema.Run]] = {"train": schema.Train, "distill": schema.Distill}
+NOT_DECISIVE = (
+    *("run", "threads", "device", "devices", "log_every", "checkpoints", "data.workers", "data.cache"),
+    *("compile", "channels_last", "optimizer.fused"),
+)
+"""Settings that do not decide what a run computes, but for rounding."""
 PATHS = ("run", "model", "teacher", "teacher.store", "student", "data.path", "data.train", "data.val")
 
 
@@ -187,6 +192,44 @@ def settings_from_yaml(file: Path) -> schema.Train | schema.Distill:
         raise InputError(f"{file} cannot be read: {reason}") from error
     assert isinstance(settings, schema.Train | schema.Distill)
     return settings
+
+
+def flatten(settings: schema.Run) -> dict[str, Any]:
+    """What decides what a run computes, by dotted key, as JSON values."""
+
+    def walk(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+        for key, value in node.items():
+            full = f"{prefix}{key}"
+            if full in NOT_DECISIVE:
+                continue
+            if isinstance(value, dict) and value:
+                yield from walk(value, f"{full}.")
+            else:
+                yield full, value
+
+    container = OmegaConf.to_container(OmegaConf.structured(settings))
+    assert isinstance(container, dict)
+    return dict(walk({str(key): value for key, value in container.items()}, ""))
+
+
+def with_absolute_paths(settings: schema.Train | schema.Distill) -> schema.Train | schema.Distill:
+    """A copy whose files and folders are the same from every working directory."""
+    found = copy.deepcopy(settings)
+
+    def settle(node: Any, *keys: str) -> None:
+        for key in keys:
+            given = getattr(node, key, None)
+            if given and not given.startswith("~"):
+                setattr(node, key, str(Path(given).absolute()))
+
+    settle(found.data, *(("train", "val") if found.data.name == "arrays" else ("path",)))
+    for role in ("model", "teacher", "student"):
+        network = getattr(found, role, None)
+        if network is not None:
+            settle(network, "checkpoint", *(["name"] if Path(network.name).is_dir() else []))
+    if isinstance(found, schema.Distill) and found.teacher.store not in ("auto", "off"):
+        settle(found.teacher, "store")
+    return found
 
 
 def _stored_choice(loaded: DictConfig, group: str, file: Path) -> str:

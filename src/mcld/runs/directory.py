@@ -111,13 +111,20 @@ class RunDirectory:
             raise InputError(f"{path} is not a run directory (it has no {missing[0]})")
         return cls(path)
 
-    def lock(self) -> contextlib.AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
         """Keep other processes from writing to this run; the lock ends with the process, however that ends.
+
+        What a process that was killed had half written is removed.
 
         Raises:
             InputError: when another process has it.
         """
-        return lock(self.path, f"run {self.path}")
+        with lock(self.path, f"run {self.path}"):
+            for left in (*self.path.glob(".*.tmp"), *self.checkpoints.glob(".*.ckpt.*.tmp")):
+                if left.parent == self.checkpoints or RUN.may_hold(left.name):
+                    left.unlink(missing_ok=True)
+            yield
 
     def write_json(self, file: Path, content: Mapping[str, Any]) -> None:
         """Write one of the JSON files."""

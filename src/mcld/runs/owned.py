@@ -34,6 +34,10 @@ class Owned:
         """Whether path is a folder with such results."""
         return all((Path(path) / name).is_file() for name in self.marks)
 
+    def may_hold(self, name: str) -> bool:
+        """Whether a name in the folder is ours, also as the temporary name of a file that was being written."""
+        return _of(name, self.names)
+
     def check_free(self, path: str | os.PathLike[str], *, force: bool, instead: str = "") -> None:
         """Check that new results can be made at path, writing nothing.
 
@@ -55,7 +59,7 @@ class Owned:
                 place = place.parent
         except OSError as error:
             raise InputError(f"run={target} cannot be made: {error.strerror}") from error
-        strange = sorted(name for name in entries if not _of(name, self.names))
+        strange = sorted(name for name in entries if not self.may_hold(name))
         whole = self.is_there(target)
         more = {name for name in entries if not _of(name, self.begun) and not _is_empty(target / name)}
         if not whole and (strange or more):

@@ -12,6 +12,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from mcld.configs.compose import flatten
 from mcld.data import Batch, TrainLoader, eval_batches
 from mcld.errors import InputError, RunError
 from mcld.evaluation import Accuracy, evaluate, measure
@@ -24,6 +25,12 @@ from mcld.training.objective import TermMeter
 from mcld.training.parts import Parts, create_optimizer
 from mcld.training.schedule import learning_rate_factor
 from mcld.training.stop import StopRequest
+
+_PLACES = (
+    *("data.path", "data.train", "data.val", "data.download", "model.checkpoint", "student.checkpoint"),
+    *("teacher.name", "teacher.checkpoint", "teacher.store"),
+)
+"""Settings that may change while a run is interrupted: what is read from there is compared by content."""
 
 
 class Interrupted(Exception):  # noqa: N818 (being asked to stop is no error)
@@ -276,6 +283,7 @@ class Loop:
                 "method": self.parts.method.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "precision": self.fabric.strategy.precision.state_dict(),
+                "settings": flatten(self.settings),
                 "ranks": ranks,
             }
             save_checkpoint(self.run.checkpoints, position.epoch, position.step, state)
@@ -285,7 +293,7 @@ class Loop:
         """Go on from the newest whole checkpoint; from the beginning when there is none yet.
 
         Raises:
-            InputError: when all checkpoints are damaged.
+            InputError: when all checkpoints are damaged, or the settings are not those that they were made with.
         """
         state, path, damaged = load_checkpoint(self.run.checkpoints)
         for line in damaged:
@@ -293,6 +301,7 @@ class Loop:
         if state is None:
             self.display.line("no checkpoint yet: starting from the beginning")
             return
+        self._check_settings(state.get("settings", flatten(self.settings)))  # not in those of earlier versions
         ranks = state["ranks"]
         if len(ranks) != self.fabric.world_size:
             raise InputError(f"this run has {len(ranks)} devices; it cannot go on with {self.fabric.world_size}")
@@ -306,6 +315,19 @@ class Loop:
         where = f"epoch {self.position.epoch + 1}, step {self.position.step + 1}"
         finished = self.position.epoch >= self.settings.schedule.epochs
         self.display.line(f"{path}: {'training was finished' if finished else f'going on with {where}'}")
+
+    def _check_settings(self, then: dict[str, Any]) -> None:
+        now = flatten(self.settings)
+        other = [
+            f"{key} was {then.get(key)} and is {now.get(key)}"
+            for key in sorted({*then, *now} - {*_PLACES})
+            if then.get(key) != now.get(key)
+        ]
+        if other:
+            raise InputError(
+                f"run {self.run.path} cannot go on: its settings changed since its last checkpoint: {'; '.join(other)}"
+                f"; put them back in {self.run.config}, or start another run"
+            )
 
     def _export(self) -> None:
         """Write what people read, from the state alone: after a crash all files agree with the checkpoint again."""

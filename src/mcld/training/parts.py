@@ -157,6 +157,8 @@ def check_settings(settings: Run) -> None:
     for name, count in at_least_one.items():
         if count < 1:
             raise InputError(f"{name}={count}; expected at least 1")
+        if count >= 2**31:
+            raise InputError(f"{name}={count}; expected a number below 2**31")
     positive = {
         "schedule.lr": schedule.lr,
         "optimizer.clip": optimizer.clip,

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from mcld.configs.compose import settings_from_yaml, settings_to_yaml
+from mcld.configs.compose import settings_from_yaml, settings_to_yaml, with_absolute_paths
 from mcld.configs.schema import Distill, Run, Train
 from mcld.errors import InputError
 from mcld.evaluation import Accuracy
@@ -60,7 +60,8 @@ def start(settings: Train | Distill, *, force: bool = False, display: Display | 
         with RunDirectory.create(path, force=force) as run:
             run.write_json(run.environment, {**describe_environment(), "inputs": describe_inputs(parts)})
             run.write_json(run.model, parts.student.spec.to_dict())
-            atomic_write_text(run.config, settings_to_yaml(settings))  # last: it is what makes the directory a run
+            text = settings_to_yaml(with_absolute_paths(settings))
+            atomic_write_text(run.config, text)  # last: it is what makes the directory a run
 
     _on_first_rank(fabric, create)  # after all that can be wrong with the settings: it may replace another run
     return _train(loop, stop, teacher_accuracy, resume=False)
@@ -78,7 +79,8 @@ def resume(path: str, *, threads: int | None = None, display: Display | None = N
         The content of ``summary.json``.
 
     Raises:
-        InputError: when path is no run directory, its data or teacher have changed, or all its checkpoints are damaged.
+        InputError: when path is no run directory, its data, teacher or settings have changed, or all its checkpoints
+            are damaged.
         RunError: when the run cannot go on.
         Interrupted: when it was asked to stop again.
     """
@@ -89,10 +91,13 @@ def resume(path: str, *, threads: int | None = None, display: Display | None = N
     fabric = launch(settings)
     display = display or Display(silent=not fabric.is_global_zero)
     parts = build_parts(settings)
-    began = run.read_json(run.environment).get("inputs", {})
-    for name, digest in describe_inputs(parts).items():
-        if began.get(name) != digest:
-            raise InputError(f"run {path} cannot go on: the {name} changed since it began; start again with --force")
+    began = run.read_json(run.environment).get("inputs")
+    known = began if isinstance(began, dict) else {}
+    changed = [name for name, digest in describe_inputs(parts).items() if known.get(name) != digest]
+    if run.read_json(run.model) != parts.student.spec.to_dict():
+        changed.append(f"network in {run.model.name}")
+    if changed:
+        raise InputError(f"run {path} cannot go on: the {changed[0]} changed since it began; start again with --force")
     teacher, predictions, accuracy = _prepare_teacher(fabric, parts, display)
     stop = StopRequest()
     loop = Loop(fabric, parts, _source(parts, teacher), predictions, run, display, stop)
