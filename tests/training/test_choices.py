@@ -5,7 +5,7 @@ from mcld.configs.compose import compose
 from mcld.configs.schema import Run
 from mcld.errors import InputError
 from mcld.models import create_model
-from mcld.training.choices import choose, choose_layout, describe_choices
+from mcld.training.choices import choose, choose_layout, describe_choices, teacher_channels_last
 
 
 def settings(*words: str) -> Run:
@@ -67,3 +67,12 @@ def test_a_network_that_channels_last_would_crash_is_left_as_it_is() -> None:
     assert on_cuda.channels_last is True
     with pytest.raises(InputError, match=r"channels_last=true: PyTorch cannot train model\.layer2\.0\.downsample\.0 "):
         choose_all(settings("device=cpu", "channels_last=true"), width=4)
+
+
+def test_a_teacher_is_laid_out_by_the_device_whatever_the_student() -> None:
+    """So that all students of one teacher see the same bits."""
+    wide, narrow = settings("device=cpu"), settings("device=cpu")
+    choose_all(wide)
+    choose_all(narrow, width=4)
+    assert wide.channels_last is not narrow.channels_last
+    assert teacher_channels_last(wide) is teacher_channels_last(narrow) is True

@@ -17,6 +17,7 @@ COMMANDS = {
     "demo": "See in three minutes what distillation does: a teacher, and the same student with and without it.",
     "train": "Train a network on labelled images: a teacher to distil from, or a student alone.",
     "distill": "Train a small network that learns from a big one.",
+    "teacher-logits": "Compute a teacher's logits ahead of the runs that learn from them; check those on disk.",
     "resume": "Go on with a run that was interrupted, as if it never had been.",
     "evaluate": "Measure the accuracy of a trained network on a data set.",
     "bench": "Compare methods: a grid of runs from one suite file, on test data of its own, with a report.",
@@ -103,7 +104,7 @@ def _dispatch(words: list[str]) -> int:
         near = difflib.get_close_matches(command, COMMANDS, n=1, cutoff=0.4)
         hint = f"did you mean: mcld {near[0]}?" if near else f"expected one of {', '.join(COMMANDS)}"
         raise InputError(f"there is no command {command!r}; {hint}")
-    module = importlib.import_module(f"mcld.cli.{command}")
+    module = importlib.import_module(f"mcld.cli.{command.replace('-', '_')}")
     status: int = module.main(rest)
     return status
 

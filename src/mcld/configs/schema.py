@@ -125,7 +125,8 @@ class Run:
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         devices: how many; each takes its share of every batch.
         precision: ``32``, ``bf16``, ``16-mixed``, or ``auto``: what is fastest on this kind of device as measured.
-        channels_last: how images and convolutions lie in memory: ``true``, ``false`` or ``auto``, as for precision.
+        channels_last: how images and convolutions of what is trained lie in memory: ``true``, ``false`` or ``auto``, as
+            for precision; a teacher's always as is fastest.
         compile: use torch.compile on the student: ``true``, ``false`` or ``auto``, as for precision.
         threads: CPU threads of each process; by default all cores, shared between the devices.
         log_every: steps between two readings of the loss terms for the progress bar.

@@ -16,6 +16,8 @@ from mcld.errors import InputError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+APPROXIMATION = "(approximation)"  # of the whole augmentation by a pool of views, in its description
+
 
 @dataclass(frozen=True)
 class CropFlip:
@@ -292,7 +294,7 @@ def _check_pool(pool: int | None, views: int | None) -> None:
 
 def _words(policy: str, pool: int | None) -> str:
     return ("" if policy == "none" else f", {policy} augment") + (
-        "" if pool is None else f", {pool} views per image (approximation)"
+        "" if pool is None else f", {pool} views per image {APPROXIMATION}"
     )
 
 

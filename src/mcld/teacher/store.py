@@ -169,6 +169,11 @@ class LogitStore:
         row: Rows = (index * views + torch.where(view < 0, views - 1, view)).numpy()
         return row
 
+    def views(self, rows: Rows, center: int) -> tuple[Tensor, Tensor]:
+        """The images (n,) and view ids (n,) of some rows: the inverse of :meth:`rows`, given the plain view's id."""
+        index, view = (torch.from_numpy(part) for part in np.divmod(rows, self.header.views_per_image))
+        return index, torch.where(view == self.header.views_per_image - 1, center, view) if center < 0 else view
+
     def read(self, rows: Rows) -> tuple[Values, npt.NDArray[np.bool_]]:
         """The vectors (n, classes) of some rows, and (n,) which of them are there and whole."""
         marks = self._marks[rows]

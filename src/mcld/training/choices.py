@@ -82,6 +82,11 @@ def choose_layout(settings: Run, **trained: nn.Module) -> None:
         )
 
 
+def teacher_channels_last(settings: Run) -> bool:
+    """The layout of a frozen teacher, by the device alone: whichever student learns from it, it gives the same bits."""
+    return _best(settings).channels_last
+
+
 def _best(settings: Run) -> _Best:
     return {"cpu": _CPU, "cuda": _CUDA}.get(device_kind(settings.device), _OTHER)
 

@@ -77,10 +77,10 @@ class Bar:
         """Since the clock was restarted: everything between the steps counts, loading the data included."""
         return time.perf_counter() - self.started
 
-    def step(self, images: int) -> None:
-        """One step was done, on this many images."""
+    def step(self, images: int, steps: int = 1) -> None:
+        """One step was done, or several, on this many images."""
         self.images += images
-        self.progress.advance(self.task)
+        self.progress.advance(self.task, steps)
 
     def describe(self, label: str, terms: dict[str, float]) -> None:
         """Show the loss terms and the speed."""

@@ -13,13 +13,15 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from mcld.configs.compose import flatten
-from mcld.data import Batch, TrainLoader, eval_batches
+from mcld.configs.schema import Run
+from mcld.data import Batch, Split, TrainLoader, eval_batches
 from mcld.errors import InputError, RunError
 from mcld.evaluation import Accuracy, evaluate, measure
 from mcld.models.network import save_state, save_weights
 from mcld.runs import RunDirectory
 from mcld.teacher import LiveTeacher, StoredTeacher, Teacher, plain_logits
 from mcld.training.checkpoint import load_checkpoint, random_state, restore_random_state, save_checkpoint
+from mcld.training.choices import teacher_channels_last
 from mcld.training.display import Bar, Display
 from mcld.training.objective import TermMeter
 from mcld.training.parts import Parts, create_optimizer
@@ -366,7 +368,7 @@ def live_teacher(fabric: Fabric, parts: Parts) -> LiveTeacher | None:
     """The teacher of a run on its device, if there is one."""
     if parts.teacher is None:
         return None
-    channels_last = parts.settings.channels_last is True
+    channels_last = teacher_channels_last(parts.settings)
     return LiveTeacher(fabric.to_device(parts.teacher), parts.teacher_features, channels_last=channels_last)
 
 
@@ -381,7 +383,7 @@ def evaluate_on(
     """Evaluate on the validation split; every rank takes its share, every image counts once."""
     batches = eval_batches(
         parts.data.val,
-        max(parts.settings.data.batch_size, 256),
+        large_batch(parts.settings),
         device=fabric.device,
         rank=fabric.global_rank,
         world=fabric.world_size,
@@ -393,23 +395,38 @@ def evaluate_on(
 
 
 def evaluate_teacher(
-    fabric: Fabric, parts: Parts, teacher: LiveTeacher | StoredTeacher, predictions: Tensor
+    fabric: Fabric,
+    settings: Run,
+    split: Split,
+    teacher: LiveTeacher | StoredTeacher,
+    predictions: Tensor | None = None,
 ) -> Accuracy:
     """Evaluate the teacher like :func:`evaluate_on`; what is stored is not computed again."""
-    settings, split = parts.settings, parts.data.val
+    index, logits = plain_share(fabric, settings, split, teacher)
+    labels = split.labels.to(fabric.device)[index]
+    answers = zip(*(torch.split(part, 1024) for part in (index, labels, logits)), strict=True)
+    return measure(answers, predictions=predictions, reduce=lambda sums: sum_over_ranks(fabric, sums))
+
+
+def plain_share(
+    fabric: Fabric, settings: Run, split: Split, teacher: LiveTeacher | StoredTeacher
+) -> tuple[Tensor, Tensor]:
+    """This rank's share of the teacher's logits of the plain views; see :func:`mcld.teacher.plain_logits`."""
     with fabric.autocast():
-        index, logits = plain_logits(
+        return plain_logits(
             teacher,
             split,
             fabric.device,
             rank=fabric.global_rank,
             world=fabric.world_size,
             workers=settings.data.workers,
-            batch_size=max(settings.data.batch_size, 256),
+            batch_size=large_batch(settings),
         )
-    labels = split.labels.to(fabric.device)[index]
-    answers = zip(*(torch.split(part, 1024) for part in (index, labels, logits)), strict=True)
-    return measure(answers, predictions=predictions, reduce=lambda sums: sum_over_ranks(fabric, sums))
+
+
+def large_batch(settings: Run) -> int:
+    """Images in a batch where nothing is learnt, so that its size makes no difference but for the speed."""
+    return max(int(settings.data.batch_size), 256)
 
 
 def sum_over_ranks(fabric: Fabric, sums: Tensor) -> Tensor:

@@ -71,9 +71,8 @@ def build_parts(settings: Train | Distill) -> Parts:
     Raises:
         InputError: for settings that cannot work.
     """
-    data = load_data(**_options(settings.data))
-    if isinstance(settings, Distill) and settings.teacher.views is not None:
-        data = pool_views(data, settings.teacher.views)
+    method = build_method(settings.method) if isinstance(settings, Distill) else create_method("plain")
+    data = build_data(settings, method)
     notes = list(data.notes)
     student_settings = settings.model if isinstance(settings, Train) else settings.student
     role = "model" if isinstance(settings, Train) else "student"
@@ -81,18 +80,14 @@ def build_parts(settings: Train | Distill) -> Parts:
     student = build_network(student_settings, data.info, role, notes)
     settings.schedule.lr = settings.schedule.lr or default_learning_rate(student.spec.architecture, settings.optimizer)
     torch.manual_seed(settings.seed + 1)
-    teacher = None
+    teacher, ce_weight = None, 1.0
     if isinstance(settings, Distill):
-        method = build_method(settings.method)
         ce_weight = method.ce_weight if settings.ce_weight is None else settings.ce_weight
         if ce_weight == 0 and not method.needs:
             raise InputError(f"ce_weight=0 with method={settings.method.name} leaves nothing to learn from")
         settings.ce_weight = ce_weight
         if method.needs or settings.teacher.name != "none":  # plain training may still ask how far they agree
             teacher = build_network(settings.teacher, data.info, "teacher", notes)
-    else:
-        method, ce_weight = create_method("plain"), 1.0
-    data = with_second_view(data, settings, method)
     torch.manual_seed(settings.seed + 2)  # for the method's own parts
     if method.reuses_classifier and teacher is not None:
         student = reuse_classifier(student, teacher)
@@ -106,6 +101,18 @@ def build_parts(settings: Train | Distill) -> Parts:
     choose_layout(settings, student=student.model, method=method)
     torch.manual_seed(settings.seed + 3)  # for what is drawn during training
     return Parts(settings, data, student, teacher, method, ce_weight, notes, student_features, teacher_features)
+
+
+def build_data(settings: Train | Distill, method: Method) -> DataSet:
+    """The data set with the views that a run shows: pooled for the teacher's store, two kinds for some methods.
+
+    Raises:
+        InputError: for settings that cannot work.
+    """
+    data = load_data(**_options(settings.data))
+    if isinstance(settings, Distill) and settings.teacher.views is not None:
+        data = pool_views(data, settings.teacher.views)
+    return with_second_view(data, settings, method)
 
 
 def with_second_view(data: DataSet, settings: Train | Distill, method: Method) -> DataSet:

@@ -13,6 +13,7 @@ from lightning_fabric import Fabric
 
 from mcld.configs.compose import settings_from_yaml, settings_to_yaml, with_absolute_paths
 from mcld.configs.schema import Distill, Run, Train
+from mcld.data import DataInfo, DataSet
 from mcld.errors import InputError
 from mcld.evaluation import Accuracy
 from mcld.evaluation.cost import count_macs, count_parameters
@@ -20,7 +21,7 @@ from mcld.files import atomic_write_text
 from mcld.models.network import Network
 from mcld.runs import RunDirectory
 from mcld.runs.environment import describe_environment
-from mcld.teacher import StoredTeacher, Teacher, check_teacher
+from mcld.teacher import LiveTeacher, StoredTeacher, Teacher, check_teacher
 from mcld.training.choices import choose, describe_choices
 from mcld.training.display import Display
 from mcld.training.loop import Loop, Position, evaluate_teacher, live_teacher
@@ -200,30 +201,57 @@ def _prepare_teacher(
     assert live is not None
     teacher = with_store(live, places.training, display)
     predictions = torch.zeros(len(parts.data.val), dtype=torch.int64, device=fabric.device)
-    accuracy = evaluate_teacher(fabric, parts, with_store(live, places.validation, display), predictions)
-    display.line(
-        f"teacher {settings.teacher.name}: top-1 {accuracy.top1:.2%}, top-5 {accuracy.top5:.2%} on the validation data"
-    )
-    check_teacher(settings.teacher.name, accuracy, allow_near_chance=settings.teacher.allow_near_chance)
+    asked = with_store(live, places.validation, display)
+    accuracy = judge_teacher(fabric, settings, parts.data, asked, display, predictions)
     return teacher, predictions, accuracy
+
+
+def judge_teacher(
+    fabric: Fabric,
+    settings: Distill,
+    data: DataSet,
+    teacher: LiveTeacher | StoredTeacher,
+    display: Display,
+    predictions: torch.Tensor | None = None,
+) -> Accuracy:
+    """Say how good the teacher is on the validation data; its predicted classes are put into ``predictions``.
+
+    Raises:
+        InputError: when it is no better than guessing.
+    """
+    name = settings.teacher.name
+    accuracy = evaluate_teacher(fabric, settings, data.val, teacher, predictions)
+    display.line(f"teacher {name}: top-1 {accuracy.top1:.2%}, top-5 {accuracy.top5:.2%} on the validation data")
+    check_teacher(name, accuracy, allow_near_chance=settings.teacher.allow_near_chance)
+    return accuracy
 
 
 def describe_parts(parts: Parts) -> list[str]:
     """Lines about the data and the networks."""
-    info, settings = parts.data.info, parts.settings
-    size = "×".join(str(side) for side in info.image_size)
-    channels = "1 channel" if info.channels == 1 else f"{info.channels} channels"
-    lines = [
-        f"data {info.name}: {len(parts.data.train):,} training and {len(parts.data.val):,} validation images, "
-        f"{len(info.classes)} classes, {size} px, {channels}; {parts.data.train.views.description}"
-    ]
+    lines = [describe_data(parts.data)]
     for role, network in (("teacher", parts.teacher), ("student", parts.student)):
         if network is not None:
-            name = "model" if isinstance(settings, Train) else role
-            macs = count_macs(network.model, (network.spec.in_channels, *info.image_size))
-            parameters = count_parameters(network.model)
-            lines.append(f"{name} {network.spec.architecture}: {parameters:,} parameters, {macs / 1e6:,.3g} MMACs")
+            name = "model" if isinstance(parts.settings, Train) else role
+            lines.append(describe_network(name, network, parts.data.info))
     return lines
+
+
+def describe_data(data: DataSet) -> str:
+    """A line about the images, and the views of them that a run shows."""
+    info = data.info
+    size = "×".join(str(side) for side in info.image_size)
+    channels = "1 channel" if info.channels == 1 else f"{info.channels} channels"
+    return (
+        f"data {info.name}: {len(data.train):,} training and {len(data.val):,} validation images, "
+        f"{len(info.classes)} classes, {size} px, {channels}; {data.train.views.description}"
+    )
+
+
+def describe_network(role: str, network: Network, info: DataInfo) -> str:
+    """A line about the size of a network."""
+    macs = count_macs(network.model, (network.spec.in_channels, *info.image_size))
+    parameters = count_parameters(network.model)
+    return f"{role} {network.spec.architecture}: {parameters:,} parameters, {macs / 1e6:,.3g} MMACs"
 
 
 def _source(parts: Parts, teacher: Teacher | None) -> Teacher | None:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mcld.configs.schema import Distill
-from mcld.configs.schema import Teacher as TeacherSettings
 from mcld.data import DataSet
 from mcld.data.cache import cache_dir
+from mcld.data.views import APPROXIMATION
 from mcld.errors import InputError
 from mcld.methods import Method
 from mcld.models import Network
@@ -55,56 +55,67 @@ class Places:
     validation: Place | None
 
 
-def choose_stores(settings: Distill, teacher: Network, data: DataSet, method: Method, display: Display) -> Places:
+def choose_stores(
+    settings: Distill, teacher: Network, data: DataSet, method: Method, display: Display, *, required: bool = False
+) -> Places:
     """Decide where the teacher's logits go, and say so, or why it runs live. Nothing is written.
 
     Raises:
-        InputError: when a folder is asked for that cannot be used for this.
+        InputError: when a folder is asked for that cannot be used for this, or any with ``required``.
     """
     if settings.teacher.store == "off":
         return Places(None, None)
-    validation = place(settings.teacher, teacher, data, "validation", settings.precision)
+    validation = place(settings, teacher, data, "validation", required=required)
     if not method.needs:  # the teacher is only asked how far they agree
         return Places(None, _with_room(validation, display))
-    views, extra = data.train.views, [FEATURES[name] for name in sorted(method.needs - {"logits"})]
-    reason = None
-    if extra:
-        reason = f"method={settings.method.name} reads the teacher's {', '.join(extra)}, and a store holds logits only"
-    elif views.count is None:
-        reason = (
-            f"the views of data={settings.data.name} are endless; teacher.views=8 would store 8 views of each image, "
-            "an approximation"
-        )
+    reason = why_live(settings, data, method)
     if reason and validation.required:
         raise InputError(f"teacher.store={settings.teacher.store}: {reason}")
     if reason:
         display.line(f"the teacher runs live: {reason}")
         return Places(None, _with_room(validation, display))
-    training = _with_room(place(settings.teacher, teacher, data, "training", settings.precision), display)
+    wanted = place(settings, teacher, data, "training", required=required)
+    training = _with_room(wanted, display, beside=validation.needed())
     if training is not None:
         display.line(describe_place(training))
     return Places(training, _with_room(validation, display))
 
 
-def place(settings: TeacherSettings, teacher: Network, data: DataSet, kind: str, precision: str) -> Place:
+def why_live(settings: Distill, data: DataSet, method: Method) -> str | None:
+    """Why no store can serve a run; None when one can."""
+    if not method.needs:
+        return f"method={settings.method.name} asks no teacher"
+    if extra := [FEATURES[name] for name in sorted(method.needs - {"logits"})]:
+        return f"method={settings.method.name} reads the teacher's {', '.join(extra)}, and a store holds logits only"
+    if data.train.views.count is None:
+        return (
+            f"the views of data={settings.data.name} are endless; teacher.views=8 would store 8 views of each image, "
+            "an approximation"
+        )
+    return None
+
+
+def place(settings: Distill, teacher: Network, data: DataSet, kind: str, *, required: bool = False) -> Place:
     """The store for ``training`` or ``validation``.
 
     Validation logits are few, so they are kept in 32 bits: the teacher's accuracy is the same as without a store.
     """
     split = data.train if kind == "training" else data.val
-    storage = "fp32" if kind == "validation" else f"fp{settings.store_precision}"
-    header = Header.of(teacher, data.info.name, kind, split, storage=storage, precision=precision)
-    if settings.store == "auto":
+    given = settings.teacher
+    storage = "fp32" if kind == "validation" else f"fp{given.store_precision}"
+    header = Header.of(teacher, data.info.name, kind, split, storage=storage, precision=settings.precision)
+    if given.store == "auto":
         name = f"{data.info.name}-{kind}-{teacher.spec.architecture.replace('/', '-')}-{header.key()}"
-        return Place(cache_dir() / "logits" / name, header, required=False)
-    return Place(Path(settings.store).expanduser() / kind, header, required=True)
+        return Place(cache_dir() / "logits" / name, header, required)
+    return Place(Path(given.store).expanduser() / kind, header, required=True)
 
 
 def describe_place(place: Place) -> str:
     """A line about a store's size, and the room for it."""
     header = place.header
     return (
-        f"teacher's logits: stored in {place.folder}, {header.storage}, {header.views_per_image} views of each image: "
+        f"teacher's logits: stored in {place.folder}, {header.storage}, {header.views_per_image} views of each image"
+        f"{' (an approximation of all)' if APPROXIMATION in header.views else ''}: "
         f"at most {gigabytes(header.size)}, {gigabytes(place.needed())} more than now; "
         f"the disk has {gigabytes(place.free())} left"
     )
@@ -134,9 +145,10 @@ def gigabytes(size: int) -> str:
     return f"{size / unit:.3g} {name}"
 
 
-def _with_room(place: Place, display: Display) -> Place | None:
+def _with_room(place: Place, display: Display, beside: int = 0) -> Place | None:
+    """The place, if the disk has room for it and ``beside`` more bytes."""
     needed, free = place.needed(), place.free()
-    if needed <= free:
+    if needed + beside <= free:
         return place
     words = (
         f"the {place.header.split} logits can take {gigabytes(needed)} more in {place.folder}, and the disk has "
