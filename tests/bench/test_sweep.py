@@ -9,9 +9,7 @@ Mcld = Callable[..., tuple[int, str, str]]
 Suite = Callable[..., Path]
 
 
-def test_a_suite_as_a_hydra_sweep(
-    mcld: Mcld, suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_suite_as_a_hydra_sweep(mcld: Mcld, suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = suite(("MCLD: method=mcld", "broken: method=kd schedule.lr=1e9 optimizer.clip=null"), ("[0, 1]", "[0]"))
     monkeypatch.chdir(tmp_path.parent)  # paths of a suite are read from where the command is given
     words = ("bench", str(file), "--out", "results", "--threads", "1", "--hydra", "hydra/launcher=basic")
