@@ -34,6 +34,25 @@ def gather_rows(x: Tensor) -> Tensor:
     return gathered
 
 
+def failed_first(status: int) -> int | None:
+    """Call it when this rank fails: None for the first rank that does, whose part it is to tell why.
+
+    Args:
+        status: this rank's exit status.
+
+    Returns:
+        For the others the first one's exit status: they most often fail because it is gone.
+    """
+    if not dist.is_available() or not dist.is_initialized():
+        return None
+    own = f"{dist.get_rank()} {status}"
+    try:
+        first = dist.distributed_c10d._get_default_store().compare_set("mcld/failed", "", own).decode()
+    except RuntimeError:  # rank 0 keeps the store, and has gone already
+        return status
+    return None if first == own else int(first.split()[1])
+
+
 class _GatherRows(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

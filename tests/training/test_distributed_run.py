@@ -104,6 +104,29 @@ def test_two_processes_stop_in_order_and_go_on_exactly(tmp_path: Path, words: li
     assert [row["loss"] for row in rows] == [row["loss"] for row in others]
 
 
+@pytest.mark.parametrize(("error", "status"), [("InputError", 2), ("RunError", 1)])
+def test_what_fails_on_one_rank_alone_is_told_once(words: list[str], tmp_path: Path, error: str, status: int) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, sys\n"
+        "from mcld.cli.main import main\n"
+        f"from mcld.errors import {error}\n"
+        "from mcld.training.loop import Loop\n"
+        "def fail(*_): raise " + error + "('the file x.jpg is gone')\n"
+        "if os.environ.get('LOCAL_RANK') == '1': Loop._set_learning_rate = fail\n"
+        "sys.exit(main())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script), *words, "devices=2", f"run={tmp_path / 'run'}"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == status, done.stderr
+    assert [line for line in done.stderr.splitlines() if "[W" not in line] == ["mcld: the file x.jpg is gone"]
+
+
 def test_a_mistake_is_told_once(words: list[str], tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "mcld", *words, "student=resnet9", "devices=2", f"run={tmp_path / 'run'}"],

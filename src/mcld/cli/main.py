@@ -87,6 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 141
     except Exception as error:
         message, status, known = explain(error)
+        if (first := _failed_first(status, known)) is not None:
+            return first
         if not known:
             raise
         return _fail(message, status)
@@ -125,7 +127,21 @@ def _help() -> str:
     )
 
 
+def _failed_first(status: int, known: bool) -> int | None:
+    """The exit status of another process of the same run, where that one tells why it failed; else None."""
+    if "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("LOCAL_RANK") != "0" and known:
+        from torch import distributed
+
+        if not distributed.is_initialized():  # torchrun started them all, and all make the same mistakes so far
+            return status
+    if "torch" not in sys.modules:
+        return None
+
+    from mcld.distributed import failed_first
+
+    return failed_first(status)
+
+
 def _fail(message: str, status: int) -> int:
-    if os.environ.get("LOCAL_RANK", "0") == "0":  # the other ranks of a run would say the same once more
-        print(f"mcld: {message}", file=sys.stderr)
+    print(f"mcld: {message}", file=sys.stderr)
     return status
