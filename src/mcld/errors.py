@@ -25,7 +25,7 @@ def explain(error: Exception) -> tuple[str, int, bool]:
         return text, 1, True
     # The first is torch's, known by name so that help needs no torch; on a CPU it raises a plain RuntimeError.
     memory = type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError)
-    if memory or "DefaultCPUAllocator" in text:
+    if memory or "DefaultCPUAllocator" in text or "Storage size calculation overflowed" in text:
         return (
             "the device is out of memory; try a smaller data.batch_size, a smaller network or precision=bf16",
             1,

@@ -1,6 +1,7 @@
 """Mistakes and accidents on the command line that must not cost anything, nor be believed."""
 
 import json
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -131,3 +132,40 @@ def test_the_teacher_of_a_file_with_two_networks_is_the_teacher(
     status, out, err = mcld(*words, "teacher.checkpoint=one.pth", "threads=1", "--dry-run", "run=other")
     assert status == 0, err
     assert "it holds a student only" in out
+
+
+def test_features_that_are_no_numbers_are_no_result(
+    mcld: Mcld, arrays: list[str], teacher: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(teacher, tmp_path / "broken")
+    weights = load_file(teacher / "last.safetensors")
+    save_file({key: value * float("nan") for key, value in weights.items()}, tmp_path / "broken" / "last.safetensors")
+    for protocol in ("probe", "sgd"):
+        status, _, err = mcld("transfer", "broken", *arrays, "threads=1", "--protocol", protocol, "run=t")
+        assert status == 1
+        assert "broken: its features of these images are NaN or Inf" in err
+        assert err.count("\n") == 1
+        assert not (tmp_path / "t").exists()
+
+
+def test_a_loop_of_links_in_place_of_a_run(mcld: Mcld, arrays: list[str], tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    for words in (["--dry-run"], []):
+        status, _, err = mcld("train", *arrays, *QUICK, "run=loop/run", *words)
+        assert status == 2
+        assert "run=loop/run cannot be made" in err
+        assert err.count("\n") == 1
+
+
+def test_more_than_any_memory_is_one_line(mcld: Mcld, arrays: list[str]) -> None:
+    status, _, err = mcld("train", *arrays, *QUICK, "data.padding=100000000000", "run=run")
+    assert status == 1
+    assert "out of memory" in err
+    assert err.count("\n") == 1
+
+
+def test_a_dry_run_counts_the_devices(mcld: Mcld, arrays: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    status, _, err = mcld("train", *arrays, *QUICK, "devices=2", "--dry-run")
+    assert (status, err) == (2, "mcld: devices=2; this machine has 1 CUDA devices\n")

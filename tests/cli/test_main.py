@@ -55,6 +55,10 @@ def test_the_help_of_distill_explains_every_setting(mcld: Mcld) -> None:
             ["train", "data=digits", "model=resnet8", "threads=9999999999"],
             "threads=9999999999; expected a number below",
         ),
+        (
+            ["train", "data=digits", "model=resnet8", "model.weights=mean"],
+            "model.weights=mean; expected one of last, best",
+        ),
         (["train", "data=digits", "model=resnet8", "schedule.lr=-1"], "schedule.lr=-1.0; expected a positive number"),
         (["train", "data=digits", "model=resnet8", "device=cuda"], "device=cuda: this machine has no CUDA"),
         (["train", "data=digits", "model=resnet8", "device=gpu"], "device=gpu; expected one of auto, cpu, cuda, mps"),

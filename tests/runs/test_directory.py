@@ -1,12 +1,13 @@
 import contextlib
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from mcld.errors import InputError
-from mcld.runs import RunDirectory
+from mcld.runs import RunDirectory, owned
 from mcld.runs.environment import describe_environment
 
 
@@ -113,6 +114,23 @@ def test_a_run_in_use_is_left_alone(tmp_path: Path) -> None:
         pass
     with run.lock():
         pass  # and the lock ended with its context
+
+
+def test_a_run_that_came_into_being_meanwhile_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting = owned.lock
+
+    @contextlib.contextmanager
+    def lock(folder: Path, what: str) -> Iterator[None]:
+        with monkeypatch.context() as patch:
+            patch.setattr(owned, "lock", waiting)
+            make(folder, force=True)  # another process had the lock first
+        with waiting(folder, what):
+            yield
+
+    monkeypatch.setattr(owned, "lock", lock)
+    with pytest.raises(InputError, match="exists already"):
+        make(tmp_path / "run")
+    assert RunDirectory.is_run(tmp_path / "run")
 
 
 def test_what_a_killed_process_had_half_written_goes(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
@@ -127,7 +127,7 @@ def to_settings(config: DictConfig) -> schema.Train | schema.Distill:
         InputError: naming what is not set.
     """
     try:
-        OmegaConf.resolve(config)
+        OmegaConf.to_container(config, resolve=True)  # not in place: what it gives is literal, and resolved only once
     except OmegaConfBaseException as error:
         raise InputError(f"a value refers to another with ${{…}}: {str(error).splitlines()[0]}") from error
     missing = sorted(OmegaConf.missing_keys(config))
@@ -169,8 +169,7 @@ def settings_from_yaml(file: Path) -> schema.Train | schema.Distill:
         loaded = OmegaConf.load(file)
         if not isinstance(loaded, DictConfig):
             raise InputError(f"{file} cannot be read: it holds no settings; expected a config.yaml that mcld wrote")
-        if where := _interpolation(loaded):
-            raise InputError(f"{file} cannot be read: {where} refers to other values with ${{…}}; expected the value")
+        loaded = OmegaConf.create(_literal(OmegaConf.to_container(loaded)))
         command: Command = "distill" if "teacher" in loaded else "train"
         groups = [_stored_choice(loaded, group, file) for group in ("data", "method")[: 1 + (command == "distill")]]
         _register(command, groups)
@@ -241,15 +240,13 @@ def _stored_choice(loaded: DictConfig, group: str, file: Path) -> str:
     return f"{group}={name}"
 
 
-def _interpolation(node: DictConfig | ListConfig) -> str:
-    """The key of the first value that refers to another; empty when there is none."""
-    for key in range(len(node)) if isinstance(node, ListConfig) else list(node):
-        if OmegaConf.is_interpolation(node, key):
-            return str(key)
-        child = node._get_node(key)
-        if isinstance(child, DictConfig | ListConfig) and not child._is_none() and (found := _interpolation(child)):
-            return f"{key}.{found}"
-    return ""
+def _literal(value: Any) -> Any:
+    """Stored values in OmegaConf's grammar, in which ``${…}`` is a reference unless it is escaped."""
+    if isinstance(value, dict):
+        return {key: _literal(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_literal(inner) for inner in value]
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", value) if isinstance(value, str) else value
 
 
 def method_options(name: str) -> type[Any]:

@@ -94,7 +94,8 @@ def _plain(network: Network, out: Path) -> list[str]:
     except OSError as error:
         raise InputError(f"--out {out} cannot be made: {error.strerror}") from error
     save_weights(network.model, out / "model.safetensors")
-    atomic_write_text(out / "model.json", json.dumps(network.spec.to_dict(), indent=2, ensure_ascii=False) + "\n")
+    spec = json.dumps(network.spec.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+    atomic_write_text(out / "model.json", spec + "\n")
     return [
         f"wrote {out / 'model.safetensors'} and {out / 'model.json'}: {network.spec.architecture}, "
         f"{network.spec.num_classes} classes",

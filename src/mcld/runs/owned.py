@@ -53,9 +53,11 @@ class Owned:
         try:
             if target.exists() and not target.is_dir():
                 raise InputError(f"run={target} is a file; choose another name")
-            entries = {entry.name for entry in target.iterdir()} if target.is_dir() else set()
+            entries = {entry.name for entry in target.iterdir()} - {LOCK} if target.is_dir() else set()
             place = target.absolute()
             while not place.exists() and place != place.parent:
+                if place.is_symlink():
+                    raise InputError(f"run={target} cannot be made: {place} is a link that leads nowhere")
                 place = place.parent
         except OSError as error:
             raise InputError(f"run={target} cannot be made: {error.strerror}") from error
@@ -94,6 +96,7 @@ class Owned:
         except OSError as error:
             raise InputError(f"run={folder} cannot be made: {error.strerror}") from error
         with lock(folder, f"run {folder}"):
+            self.check_free(path, force=force, instead=instead)  # another process may have had the lock until now
             _remove(aside)
             aside.mkdir()
             try:

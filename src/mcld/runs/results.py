@@ -97,7 +97,9 @@ def results_text(
         "summary": {**summary, "curves": curves},
         "test": test,
     }
-    lines = (f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in content.items())
+    lines = (
+        f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False, allow_nan=False)}" for key, value in content.items()
+    )
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 

@@ -9,8 +9,8 @@ from mcld.teacher import check_teacher
 from mcld.training.choices import describe_choices
 from mcld.training.display import Display
 from mcld.training.loop import evaluate_on, live_teacher, train_loader
-from mcld.training.parts import build_parts, create_optimizer, default_run_name
-from mcld.training.run import check_place, check_shares, describe_parts, launch
+from mcld.training.parts import build_parts, check_settings, create_optimizer, default_run_name
+from mcld.training.run import check_devices, check_place, check_shares, describe_parts, launch
 from mcld.training.stores import choose_stores
 
 WARM_UP, TIMED = 2, 6
@@ -24,6 +24,8 @@ def dry_run(settings: Train | Distill, *, force: bool = False) -> None:
     """
     settings.run = settings.run or default_run_name(settings)
     check_place(settings, force=force)
+    check_settings(settings)
+    check_devices(settings)
     check_shares(settings.data.batch_size, settings.devices)
     settings.devices = 1  # the steps are timed here, on one
     fabric = launch(settings)

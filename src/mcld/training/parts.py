@@ -199,6 +199,9 @@ def check_settings(settings: Run) -> None:
         "compile": (settings.compile, ("auto", True, False)),
         "optimizer.fused": (optimizer.fused, ("auto", True, False)),
     }
+    for role in ("model", "teacher", "student"):
+        if network := getattr(settings, role, None):
+            choices[f"{role}.weights"] = (network.weights, ("last", "best"))
     if isinstance(settings, Distill):
         check_store(settings.teacher)
     for name, (given, allowed) in choices.items():

@@ -112,16 +112,11 @@ def launch(settings: Run) -> Fabric:
         InputError: for settings that cannot be right, or a device or precision that this machine does not have.
     """
     check_settings(settings)
-    if settings.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("device=cuda: this machine has no CUDA device that PyTorch can use; expected cpu or auto")
-    if settings.device == "mps" and not torch.backends.mps.is_available():
-        raise InputError("device=mps: this machine has no MPS device; expected cpu or auto")
+    check_devices(settings)
     on_cuda = settings.device in ("auto", "cuda") and torch.cuda.is_available()
     choose(settings)
     if settings.precision == "16-mixed" and not on_cuda:
         raise InputError("precision=16-mixed needs a CUDA device; expected 32 or bf16 here")
-    if on_cuda and settings.devices > torch.cuda.device_count():
-        raise InputError(f"devices={settings.devices}; this machine has {torch.cuda.device_count()} CUDA devices")
     devices, nodes = settings.devices, 1
     if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun decides how many processes there are
         devices = int(os.environ["LOCAL_WORLD_SIZE"])
@@ -143,6 +138,21 @@ def launch(settings: Run) -> Fabric:
         )
         fabric.launch()
     return fabric
+
+
+def check_devices(settings: Run) -> None:
+    """Check that this machine has the devices.
+
+    Raises:
+        InputError: when it has not.
+    """
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("device=cuda: this machine has no CUDA device that PyTorch can use; expected cpu or auto")
+    if settings.device == "mps" and not torch.backends.mps.is_available():
+        raise InputError("device=mps: this machine has no MPS device; expected cpu or auto")
+    on_cuda = settings.device in ("auto", "cuda") and torch.cuda.is_available()
+    if on_cuda and settings.devices > torch.cuda.device_count():
+        raise InputError(f"devices={settings.devices}; this machine has {torch.cuda.device_count()} CUDA devices")
 
 
 def check_shares(batch_size: int, devices: int) -> None:
@@ -177,7 +187,7 @@ def check_place(settings: Train | Distill, *, force: bool) -> None:
         inputs |= {role: getattr(settings, role).name, f"{role}.checkpoint": getattr(settings, role).checkpoint}
     for name, given in inputs.items():
         source = Path(given or "").expanduser()
-        if given and source.exists() and source.resolve().is_relative_to(Path(settings.run).resolve()):
+        if given and source.exists() and source.resolve().is_relative_to(os.path.realpath(settings.run)):
             raise InputError(
                 f"run={settings.run} would replace {name}={given}, which it reads; choose another run=NAME"
             )

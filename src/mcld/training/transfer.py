@@ -10,7 +10,7 @@ from lightning_fabric import Fabric
 
 from mcld.configs.schema import Train
 from mcld.data import DataSet, TrainLoader, eval_batches, load_data
-from mcld.errors import InputError
+from mcld.errors import InputError, RunError
 from mcld.evaluation.transfer import (
     GRID,
     NEIGHBOURS,
@@ -88,6 +88,7 @@ def transfer(
 
     Raises:
         InputError: when a network and the data do not fit, or the result would replace another.
+        RunError: when the features of a network are no numbers.
     """
     display = display or Display()
     names = "-".join(Path(run).name for run in runs)
@@ -217,7 +218,10 @@ def _measure(
 
     def read(split: Any) -> Labelled:
         batches = eval_batches(split, 256, device=fabric.device, workers=settings.data.workers)
-        return pooled_features(features, batches)
+        found = pooled_features(features, batches)
+        if not found.features.isfinite().all():
+            raise RunError(f"{candidate.name}: its features of these images are NaN or Inf; its weights are broken")
+        return found
 
     val = read(data.val)
     result: dict[str, Any] = {
