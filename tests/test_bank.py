@@ -192,3 +192,15 @@ def test_unit_rows_of_a_fixed_set_are_computed_once() -> None:
     other = CandidateBank(0)
     other.set_extra_state(bank.get_extra_state())
     torch.testing.assert_close(other.unit_rows(True), -first)
+
+
+def test_a_bank_that_is_not_saved_keeps_its_rows_when_a_state_is_loaded() -> None:
+    bank = CandidateBank(0, saved=False)
+    bank.fill(*rows(5))
+    state = bank.state_dict()
+    assert state == {"_extra_state": {}}
+    bank.load_state_dict(state)
+    assert held(bank) == [0, 1, 2, 3, 4]
+    again = CandidateBank(0, saved=False)
+    again.load_state_dict(state)
+    assert again.rows(torch.device("cpu")) is None

@@ -18,10 +18,12 @@ class CandidateBank(nn.Module):
 
     The teacher is frozen, so stored logits are as good as new ones. The tensors get their width at the first
     :meth:`extend` or :meth:`fill`. A ring buffer has its full length from then on, so that shapes stay the same
-    from step to step; a row that is still empty has the label −1. What it holds is part of its state dict.
+    from step to step; a row that is still empty has the label −1. What it holds is part of its state dict, unless it is
+    said to be filled anew by whoever loads that.
 
     Args:
         size: rows of the ring buffer, at least 0; with 0, only :meth:`fill` puts rows into it.
+        saved: whether the rows are part of the state dict.
 
     Attributes:
         logits: (rows, C), or None before the first use.
@@ -43,11 +45,12 @@ class CandidateBank(nn.Module):
         [3, 1, 2]
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, *, saved: bool = True) -> None:
         super().__init__()
         if isinstance(size, bool) or not isinstance(size, int) or size < 0:
             raise InputError(f"bank is {size!r}; expected a number of rows, at least 0")
         self.size = size
+        self.saved = saved
         self.fixed = False
         # No buffers: data parallelism would broadcast them in every step, though all ranks hold the same rows.
         self.logits: Tensor | None = None
@@ -144,18 +147,22 @@ class CandidateBank(nn.Module):
         return f"size={self.size}, fixed={self.fixed}"
 
     def get_extra_state(self) -> BankState:
-        """The rows, as plain tensors that load with ``weights_only=True``."""
+        """The rows, as plain tensors that load with ``weights_only=True``; nothing of a bank that is not saved."""
+        if not self.saved:
+            return {}
         state: BankState = {name: getattr(self, name) for name in TENSORS}
         # Copies, as tensors of a state dict taken now must not change when training goes on.
         state = {name: None if value is None else value.detach().clone() for name, value in state.items()}
         return {**state, "fixed": torch.tensor(self.fixed)}
 
     def set_extra_state(self, state: BankState) -> None:
-        """Take over the rows of :meth:`get_extra_state`.
+        """Take over the rows of :meth:`get_extra_state`; a bank that is not saved keeps its own.
 
         Raises:
             InputError: when they come from a ring buffer of another size.
         """
+        if not self.saved:
+            return
         fixed, rows = state["fixed"], state["labels"]
         is_fixed = fixed is not None and bool(fixed)
         if rows is not None and not is_fixed and len(rows) != self.size:

@@ -14,8 +14,9 @@ from tests.reference import nce as reference
 from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from mcld import MCLD, InputError, info_nce
-from mcld.methods import Category, Instance, Outputs, Sample
+from mcld import KD, MCLD, InputError, info_nce
+from mcld.methods import Category, Instance, Outputs, Sample, combine
+from mcld.methods._standardize import standardize_rows
 from mcld.rows import unit_rows
 
 OFF = {"weight": 0.0}
@@ -232,6 +233,42 @@ def test_a_bank_of_just_the_batch_changes_nothing(targets: str, anchor: str) -> 
     torch.testing.assert_close(gradient(filled, s, t, y, index=index), gradient(plain, s, t, y))
 
 
+@pytest.mark.parametrize("standardize", [False, True])
+def test_a_bank_of_all_training_images_is_filled_once_and_compared_with(standardize: bool) -> None:
+    """Each image of the batch is its own candidate only once, as it is in the batch."""
+    s, t, y = batch()
+    more, more_labels = batch(9, seed=1)[1:]
+    index = torch.tensor([3, 1, 4, 8, 0, 2])
+    options = reading("both", "soft", True, "prototypes")
+    whole = MCLD(*options, bank=-1, standardize=standardize, center=False)
+    assert whole.whole_bank
+    with pytest.raises(InputError, match="bank is -1 and holds nothing yet; expected fill_bank"):
+        whole(s, t, y, 1.0, index)
+    whole.fill_bank(more, more_labels, torch.arange(9))
+    others = [5, 6, 7]
+    ring = MCLD(*options, bank=3, standardize=standardize, center=False)
+    ring.bank.extend(standardize_rows(more[others]) if standardize else more[others], more_labels[others])
+    expected = ring(s, t, y, 1.0, index)
+    for _ in range(2):  # the batch does not enter it
+        torch.testing.assert_close(whole(s, t, y, 1.0, index), expected)
+    combined = combine({"mcld": whole, "kd": KD()})
+    assert combined.whole_bank
+    assert not combine({"mcld": ring, "kd": KD()}).whole_bank
+    combined.fill_bank(more.flip(0), more_labels.flip(0), torch.arange(9).flip(0))
+    torch.testing.assert_close(combined(s, t, y, 1.0, index)["mcld.sample"], expected["sample"])
+    assert combined.state_dict()["methods.mcld.bank._extra_state"] == {}
+
+
+def test_methods_without_a_bank_refuse_one() -> None:
+    t, y = batch()[1:]
+    with pytest.raises(InputError, match="KD has no bank to fill"):
+        KD().fill_bank(t, y)
+    with pytest.raises(InputError, match="bank is -2; expected a number of rows, at least 0, or -1 for all training"):
+        MCLD(bank=-2)
+    with pytest.raises(InputError, match=r"instance\.anchor is 'teacher', but the bank holds teacher rows"):
+        MCLD(Instance(anchor="teacher"), bank=-1)
+
+
 def test_images_of_unknown_index_are_all_kept() -> None:
     s, t, y = batch()
     instance, sample, category = reading("student", "hard", True, "prototypes")
@@ -419,7 +456,7 @@ BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"sample": Instance()}, r"sample is Instance\(.*expected Sample\(...\) or a mapping"),
     ({"instance": 3}, r"instance is 3; expected Instance\(...\) or a mapping"),
     ({"center": 1}, "center is 1; expected True or False"),
-    ({"bank": -1}, "bank is -1; expected a number of rows, at least 0"),
+    ({"bank": -2}, "bank is -2; expected a number of rows, at least 0, or -1 for all training images"),
     ({"bank": 2.5}, "bank is 2.5;"),
     ({"bank": True}, "bank is True;"),
     ({"instance": OFF, "sample": OFF, "category": OFF}, "are all 0; expected one that is positive"),

@@ -80,6 +80,8 @@ class Method(nn.Module):
     """The weight of cross-entropy that belongs to the method; the training loop adds that term."""
     reuses_classifier: bool = False
     """Whether the student is built with a projector and the teacher's own last layer in place of its last layer."""
+    whole_bank: bool = False
+    """Whether it compares with the teacher's logits of all training images: :meth:`fill_bank` before the first step."""
     check_values: bool = True
     """Whether to look for NaN, Inf and labels out of range in every call. That forces an accelerator to synchronise;
     the training loop switches it off, since it watches the loss terms itself."""
@@ -100,6 +102,21 @@ class Method(nn.Module):
         Raises:
             InputError: when the method cannot match these networks, with both shapes.
         """
+
+    def fill_bank(self, logits: Tensor, labels: Tensor, index: Tensor | None = None) -> None:
+        """Take the teacher's logits of the whole training set, for a method with ``whole_bank``.
+
+        They are no part of the state dict: whoever goes on with a run gives them again.
+
+        Args:
+            logits: (n, C) of the teacher, for the plain views.
+            labels: (n,).
+            index: (n,) positions in the training set; None for unknown.
+
+        Raises:
+            InputError: for shapes that do not fit, or when there is no bank.
+        """
+        raise InputError(f"{type(self).__name__} has no bank to fill")
 
     def forward(
         self,

@@ -42,6 +42,7 @@ class Combined(Method):
         self.second_policy = next((policy for policy in policies if policy is not None), None)
         self.reuses_classifier = any(methods[name].reuses_classifier for name in self.weights)
         self.relational = any(methods[name].relational for name in self.weights)
+        self.whole_bank = any(methods[name].whole_bank for name in self.weights)
         self.ce_weight = max(methods[name].ce_weight for name in self.weights)
 
     def prepare(self, student: Shapes, teacher: Shapes, images: int, epochs: int, labels: Tensor | None = None) -> None:
@@ -49,6 +50,13 @@ class Combined(Method):
         for method in self.methods.values():
             assert isinstance(method, Method)
             method.prepare(student, teacher, images, epochs, labels)
+
+    def fill_bank(self, logits: Tensor, labels: Tensor, index: Tensor | None = None) -> None:
+        """Fill the bank of every method that asks for it; see :meth:`Method.fill_bank`."""
+        for method in self.methods.values():
+            assert isinstance(method, Method)
+            if method.whole_bank:
+                method.fill_bank(logits, labels, index)
 
     def forward(
         self,

@@ -153,6 +153,11 @@ class MCLD(Method):
     end of ``forward`` in training mode; evaluation mode leaves it as it is. A bank holds teacher rows, so it widens the
     student→teacher direction only: a row term with ``anchor="teacher"`` refuses it, and columns do not see it.
 
+    The bank −1 holds the teacher's logits of all training images instead, as they are without augmentation
+    (:meth:`fill_bank`; the training loop reads them from the store of the teacher's logits). It never changes. An
+    anchor's positive is still its own image as it is in the batch, augmented like the student's, which takes the place
+    of that image's stored row; for the sample-wise term all other images of the label are positives, too.
+
     A constant row or column has no direction: its cosines are 0 and no gradient flows to it
     (:func:`mcld.rows.unit_rows`). So the columns of a single image contribute log C and no gradient.
 
@@ -164,7 +169,8 @@ class MCLD(Method):
         sample: options of the sample-wise term, as :class:`Sample` or a mapping.
         category: options of the category-wise term, as :class:`Category` or a mapping.
         center: true or false; subtract means before cosines are taken.
-        bank: rows of the candidate bank, at least 0.
+        bank: rows of the candidate bank, at least 0; −1 for all training images, without augmentation, of which those
+            in the batch give way to the batch's own.
         standardize: true or false; give each row of logits mean 0 and standard deviation 1 first.
 
     Raises:
@@ -211,7 +217,10 @@ class MCLD(Method):
             raise InputError(
                 "instance.weight, sample.weight and category.weight are all 0; expected one that is positive"
             )
-        self.bank = CandidateBank(bank)
+        self.whole_bank = isinstance(bank, int) and bank == -1
+        if isinstance(bank, int) and bank < -1:
+            raise InputError(f"bank is {bank}; expected a number of rows, at least 0, or -1 for all training images")
+        self.bank = CandidateBank(0, saved=False) if self.whole_bank else CandidateBank(bank)
         if bank:
             self._check_bank_use()
 
@@ -229,7 +238,7 @@ class MCLD(Method):
             InputError: for shapes that do not fit, or when no term can use a bank.
         """
         self._check_bank_use()
-        self.bank.fill(logits, labels, index)
+        self.bank.fill(standardize_rows(logits) if self.standardize else logits, labels, index)
 
     def forward(
         self,
@@ -269,6 +278,8 @@ class MCLD(Method):
     def _candidates(self, teacher: Tensor, labels: Tensor, index: Tensor | None) -> Candidates:
         self.bank.check_classes(teacher.shape[1])
         rows = self.bank.rows(teacher.device)
+        if rows is None and self.whole_bank:
+            raise InputError("bank is -1 and holds nothing yet; expected fill_bank with all training images before")
         if rows is None:
             return Candidates((teacher,), labels, None)
         stored, stored_labels, stored_index = rows

@@ -48,6 +48,11 @@ def dry_run(settings: Train | Distill, *, force: bool = False) -> None:
     if teacher is not None and isinstance(settings, Distill):
         accuracy = evaluate_on(fabric, parts, teacher.network)
         check_teacher(settings.teacher.name, accuracy, allow_near_chance=settings.teacher.allow_near_chance)
+    if parts.method.whole_bank:  # the time of a step does not depend on what is in it
+        images, classes = len(parts.data.train), len(parts.data.info.classes)
+        index = torch.arange(images, device=fabric.device)
+        parts.method.fill_bank(torch.randn(images, classes).to(fabric.device), parts.data.train.labels, index)
+        display.line(f"bank: random numbers in place of the teacher's logits of all {images:,} training images")
     terms: dict[str, torch.Tensor] = {}
     started, done = time.perf_counter(), 0
     for step, batch in enumerate(loader.epoch(0)):

@@ -117,6 +117,8 @@ class Loop:
             Interrupted: when asked to stop; the state is saved.
         """
         position, settings = self.position, self.settings
+        if self.parts.method.whole_bank:
+            self._fill_bank()
         self._export()
         if self.fabric.is_global_zero:  # like all other files the curves are written anew from the state
             shutil.rmtree(self.run.tensorboard, ignore_errors=True)
@@ -138,6 +140,19 @@ class Loop:
         if self.writer is not None:
             self.writer.close()
         return position
+
+    def _fill_bank(self) -> None:
+        """Give the method the teacher's logits of all training images: from the store, as far as they are there.
+
+        Not from the checkpoint, as they need no room there: a frozen teacher gives the same again.
+        """
+        split, teacher = self.parts.data.train, self.teacher
+        assert isinstance(teacher, LiveTeacher | StoredTeacher)
+        index, share = plain_share(self.fabric, self.settings, split, teacher)
+        logits = sum_over_ranks(self.fabric, share.new_zeros(len(split), share.shape[1]).index_copy(0, index, share))
+        everything = torch.arange(len(split), device=logits.device)
+        self.parts.method.fill_bank(logits, split.labels.to(logits.device), everything)
+        self.display.line(f"bank: the teacher's logits of all {len(split):,} training images, without augmentation")
 
     def _train_epoch(self, bar: Bar) -> None:
         position, settings, meter = self.position, self.settings, self.meter
