@@ -1,5 +1,6 @@
 import csv
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,8 +17,16 @@ Mcld = Callable[..., tuple[int, str, str]]
 IMAGES = 200
 
 
+CROP = "crop 8, padding 0, horizontal flip"
+POOL = f"{CROP}, 2 views per image (approximation)"
+
+
 def made_up(
-    cell: Cell, correct: np.ndarray[tuple[int], np.dtype[np.bool_]], validation: float, test: str = "t"
+    cell: Cell,
+    correct: np.ndarray[tuple[int], np.dtype[np.bool_]],
+    validation: float,
+    test: str = "t",
+    views: str = CROP,
 ) -> None:
     """Leave what a finished cell leaves for the report."""
     curve = [0.3, validation]
@@ -30,6 +39,7 @@ def made_up(
         "last": {"top1": validation},
         "best": {"top1": validation, "epoch": 2},
         "images": {"train": 160, "validation": 60},
+        "views": views,
         "teacher": {"name": "resnet8"},
         "curves": curves,
     }
@@ -107,6 +117,19 @@ def test_the_numbers_are_those_of_the_runs(mcld: Mcld, suite: Suite, tmp_path: P
     ):
         assert said in page
     assert "Best on the validation images: MCLD" in page
+
+
+def test_a_pool_of_views_is_called_an_approximation(mcld: Mcld, suite: Suite, tmp_path: Path) -> None:
+    file = suite()
+    for views in ({"plain": CROP, "KD": CROP, "MCLD": POOL}, dict.fromkeys(("plain", "KD", "MCLD"), POOL)):
+        for cell in read_suite(str(file)).cells():
+            shutil.rmtree(cell.run, ignore_errors=True)
+            made_up(cell, np.arange(IMAGES) % 2 == 0, 0.5, views=views[cell.method])
+        status, _, err = mcld("bench", str(file), "--report", "page")
+        assert status == 0, err
+        said = f"plain, KD: {CROP}. MCLD: {POOL}." if views["KD"] == CROP else POOL
+        assert f"- Views of an image to train on: {said}\n" in (tmp_path / "page/table.md").read_text()
+        assert POOL in (tmp_path / "page/index.html").read_text()
 
 
 def test_from_the_copies_alone_and_from_nothing(mcld: Mcld, suite: Suite, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -88,10 +89,21 @@ def test_why_the_teacher_runs_live_is_said(mcld: Mcld, words: list[str], photos:
     assert "2 views per image (approximation)" in RunDirectory("e").read_json(Path("e/summary.json"))["views"]
 
 
+def test_a_pool_of_views_is_called_an_approximation_wherever_it_shows(mcld: Mcld, words: list[str]) -> None:
+    for more in (["--dry-run"], ["run=a"]):
+        status, out, err = mcld(*words, "method=kd", "teacher.views=2", "data.padding=1", *more)
+        assert status == 0, err
+        assert "horizontal flip, 2 views per image (approximation)" in line(out, "data arrays")
+        assert "3 views of each image (an approximation of all): at most" in line(out, "teacher's logits: stored")
+    assert Path("a/summary.json").read_text().count("2 views per image (approximation)") == 1
+    status, out, _ = mcld(*words, "method=kd", "data.padding=1", "--dry-run")
+    assert "18 views of each image: at most" in line(out, "teacher's logits: stored")
+    assert "approximation" not in out
+
+
 @pytest.fixture
 def photos(tmp_path: Path) -> list[str]:
     """The words for a folder of 24 small photos, with a teacher that knows nothing."""
-    import numpy as np
     from PIL import Image
 
     for split in ("train", "val"):
@@ -119,6 +131,31 @@ def test_a_store_of_something_else_is_refused_before_anything_is_trained(mcld: M
         assert "store store/" in err
         assert said in err
         assert not Path("b").exists()
+
+
+def test_the_store_of_another_teacher_or_of_other_images_is_refused(
+    mcld: Mcld, arrays: list[str], teacher: Path, tmp_path: Path
+) -> None:
+    """By their content: the architecture, the names and the numbers are the same."""
+    assert mcld("train", *arrays, "model=resnet8", "schedule.epochs=2", "threads=1", "seed=5", "run=other")[0] == 0
+    content = dict(np.load(arrays[1].removeprefix("data.train=")))
+    content["images"][7, 3, 3, 0] ^= 1
+    np.savez(tmp_path / "changed.npz", **content)
+    words = [*arrays, f"teacher={teacher}", "threads=1", "teacher.store=store"]
+    assert mcld("teacher-logits", *words)[0] == 0
+    before = {file: file.read_bytes() for file in Path("store").rglob("*") if file.is_file()}
+    student = ["distill", *SMALL, "method=kd", "teacher.allow_near_chance=true", "run=a"]
+    for command in (["teacher-logits"], ["teacher-logits", "--check"], student):
+        for word, where, said in (
+            ("teacher=other", "store/", "weights "),
+            (f"data.train={tmp_path / 'changed.npz'}", "store/training", "fingerprint "),
+        ):
+            status, _, err = mcld(*command, *(w for w in words if w.split("=")[0] != word.split("=")[0]), word)
+            assert (status, err.count("\n")) == (2, 1)
+            assert f"store {where}" in err
+            assert f"holds other logits: {said}" in err
+            assert not Path("a").exists()
+    assert {file: file.read_bytes() for file in Path("store").rglob("*") if file.is_file()} == before
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,11 @@ def facts(suite: Suite, runs: Sequence[Results]) -> list[tuple[str, list[str]]]:
     )
     dates = sorted(str(e["date"])[:10] for e in environments)
     teacher = first.summary["teacher"]
+    views: dict[str, list[str]] = {}  # a method may show a second view of another kind
+    for run in runs:
+        named = views.setdefault(run.summary["views"], [])
+        if run.cell["method"] not in named:
+            named.append(run.cell["method"])
     return [
         (
             "Images",
@@ -123,6 +128,10 @@ def facts(suite: Suite, runs: Sequence[Results]) -> list[tuple[str, list[str]]]:
                 f"{images['train']:,} to train on, {images['validation']:,} to choose on (validation), "
                 f"{first.test['images']:,} others for every number reported (test)."
             ],
+        ),
+        (
+            "Views of an image to train on",
+            list(views) if len(views) == 1 else [f"{', '.join(named)}: {shown}." for shown, named in views.items()],
         ),
         (
             "Teacher",
