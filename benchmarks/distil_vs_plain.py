@@ -1,6 +1,6 @@
 """What distilling costs beyond plain training of the same student, once the teacher's logits are stored.
 
-    python benchmarks/distil_vs_plain.py --images 1280 --repeats 5
+    python benchmarks/distil_vs_plain.py --images 1280 --repeats 15
 
 For each student it trains whole epochs, plain and from a full store in turn, on made-up images in the shape of
 CIFAR-100; the run is prepared as the command line prepares it. Both epochs show the same images in the same views.
@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--students", nargs="+", default=["resnet8x4", "MobileNetV2"])
     parser.add_argument("--method", default="mcld")
     parser.add_argument("--images", type=int, default=1280, help="in an epoch")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR")
     given = parser.parse_args()
