@@ -1,6 +1,6 @@
 """What distilling costs beyond plain training of the same student, once the teacher's logits are stored.
 
-    python benchmarks/distil_vs_plain.py --images 1280 --repeats 15
+    python benchmarks/distil_vs_plain.py --images 1280 --seconds 120
 
 For each student it trains whole epochs, plain and from a full store in turn, on made-up images in the shape of
 CIFAR-100; the run is prepared as the command line prepares it. Both epochs show the same images in the same views.
@@ -25,7 +25,8 @@ def main() -> None:
     parser.add_argument("--students", nargs="+", default=["resnet8x4", "MobileNetV2"])
     parser.add_argument("--method", default="mcld")
     parser.add_argument("--images", type=int, default=1280, help="in an epoch")
-    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--repeats", type=int, default=5, help="at the least")
+    parser.add_argument("--seconds", type=float, default=120.0, help="of timed epochs for each student, at the least")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR")
     given = parser.parse_args()
@@ -40,7 +41,9 @@ def main() -> None:
             stored.epoch()  # fills the store
             assert stored.loop.teacher is not None
             computed = stored.loop.teacher.computed  # type: ignore[attr-defined]
-            seconds = in_turn({"plain": plain.epoch, "from the store": stored.epoch}, given.repeats, plain.device)
+            sides = {"plain": plain.epoch, "from the store": stored.epoch}
+            once = sum(times[0] for times in in_turn(sides, 1, plain.device).values())
+            seconds = in_turn(sides, max(given.repeats, round(given.seconds / once)), plain.device)
             assert stored.loop.teacher.computed == computed, "the store was not full"  # type: ignore[attr-defined]
             found = ratios(seconds["from the store"], seconds["plain"])
             print(f"{student}, {given.method} from {given.teacher}, epochs of {given.images:,} images:")
@@ -50,8 +53,7 @@ def main() -> None:
             verdict = judge(f"  {student}", statistics.median(found), TARGET, at_most=True)
             result[student] = {"seconds": seconds, "ratios": found, "verdict": verdict}
             if not verdict["met"]:
-                sides = {"plain": plain, "from the store": stored}
-                result[student]["profiles"] = {k: where_the_time_goes(side.epoch) for k, side in sides.items()}
+                result[student]["profiles"] = {name: where_the_time_goes(epoch) for name, epoch in sides.items()}
     write_results("distil_vs_plain", result, given.results)
 
 
