@@ -39,3 +39,9 @@ def test_words_that_are_not_for_hydra(mcld: Mcld, suite: Suite, word: str, messa
     assert status == 2
     assert message in err
     assert len(err.splitlines()) == 1
+
+
+def test_workers_are_the_launchers(mcld: Mcld, suite: Suite) -> None:
+    status, _, err = mcld("bench", str(suite()), "--workers", "2", "--hydra", "hydra/launcher=ray")
+    assert status == 2
+    assert "--workers 2 with --hydra: the launcher decides how many run at a time" in err

@@ -180,6 +180,17 @@ class Suite:
                         found.append(self._cell(id, pair, method, seed, "distill", words))
         return found
 
+    def cell(self, id: str) -> Cell:
+        """One cell by its name, the teacher's included.
+
+        Raises:
+            InputError: for a name that the suite does not have, with the nearest.
+        """
+        teacher = self.teacher_cell
+        cells = {cell.id: cell for cell in [*([teacher] if teacher else []), *self.cells()]}
+        check_names("cell", [id], cells)
+        return cells[id]
+
     def _cell(self, id: str, pair: str, method: str, seed: int, command: Command, words: list[str]) -> Cell:
         kept = None if self.keep is None else self.keep / f"{id}.json"
         return Cell(id, pair, method, seed, command, words, self.out / id, self.test, kept)

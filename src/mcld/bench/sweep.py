@@ -66,11 +66,8 @@ def sweep(suite: Suite, cells: Sequence[Cell], words: Sequence[str], *, threads:
 
 def _run(job: DictConfig) -> str:
     """In the process that the launcher chose: one cell."""
-    suite = read_suite(job.suite, job.out)
-    teacher = suite.teacher_cell
-    cells = {cell.id: cell for cell in [*([teacher] if teacher else []), *suite.cells()]}
     try:
-        run_cell(cells[job.cell], threads=job.threads)
+        run_cell(read_suite(job.suite, job.out).cell(job.cell), threads=job.threads)
     except Interrupted as stop:
         print(stop)
         raise SystemExit(128 + stop.signal) from stop

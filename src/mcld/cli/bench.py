@@ -70,6 +70,8 @@ def main(arguments: Sequence[str]) -> int:
         console.print(f"{len(cells)} cells, {sum(cell.id in left for cell in cells)} not finished; in {suite.out}")
         return 0
     if given.hydra is not None:
+        if given.workers != 1:
+            raise InputError(f"--workers {given.workers} with --hydra: the launcher decides how many run at a time")
         from mcld.bench.sweep import sweep
 
         sweep(suite, cells, given.hydra, threads=given.threads, console=console)
@@ -90,15 +92,12 @@ def main(arguments: Sequence[str]) -> int:
 def _run_one(suite: Any, id: str, threads: int) -> int:
     from mcld.bench.cell import run_cell
     from mcld.bench.orphan import stop_with_parent
-    from mcld.checks import check_names
     from mcld.training.loop import Interrupted
 
-    teacher = suite.teacher_cell
-    cells = {cell.id: cell for cell in [*([teacher] if teacher else []), *suite.cells()]}
-    check_names("cell", [id], cells)
+    cell = suite.cell(id)
     stop_with_parent()
     try:
-        run_cell(cells[id], threads=threads)
+        run_cell(cell, threads=threads)
     except Interrupted as stop:
         print(stop)
         return 128 + stop.signal
