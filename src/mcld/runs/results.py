@@ -87,7 +87,15 @@ def results_text(
     summary: dict[str, Any],
     test: dict[str, Any],
 ) -> str:
-    """The content of the file; see :class:`Results`. Curves are rounded to six digits."""
+    """The content of the file; see :class:`Results`. Curves are rounded to six digits.
+
+    The file is made to be shown, so where this machine keeps its programs and its stores is left out.
+    """
+    if command := environment.get("command"):
+        environment = {**environment, "command": ["mcld", *command[1:]]}
+    if stored := (summary.get("teacher") or {}).get("stored"):
+        shown = {**stored, "folder": Path(stored["folder"]).name}
+        summary = {**summary, "teacher": {**summary["teacher"], "stored": shown}}
     curves = {name: [float(f"{value:.6g}") for value in values] for name, values in summary["curves"].items()}
     content = {
         "format": FORMAT,
