@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SMALL = 2**17
-"""Numbers in a matrix up to which one operation on two of them is cheaper than an operation on each."""
+SMALL = 2**18
+"""Numbers in a matrix up to which each operation costs about the same, whatever it does."""
 
 
 def unit_rows(x: Tensor, center: bool = True) -> Tensor:
@@ -37,11 +37,11 @@ def unit_rows(x: Tensor, center: bool = True) -> Tensor:
                 [0.0000, 0.0000]])
     """
     (rows,) = at_least_float32(x)
-    step = _step(x)
-    if torch.compiler.is_compiling():
+    step = 2 * torch.finfo(x.dtype).eps
+    if rows.numel() <= SMALL or torch.compiler.is_compiling():
         return _differentiable(rows, center, step)
     if torch.is_grad_enabled() and x.requires_grad:
-        unit: Tensor = _UnitRows.apply(center, step, rows)
+        unit: Tensor = _UnitRows.apply(rows, center, step)
         return unit
     return _unit_and_scale(rows, center, step)[0]
 
@@ -51,19 +51,10 @@ def unit_rows_of_both(student: Tensor, teacher: Tensor, center: bool) -> tuple[T
 
     They share their operations as long as these cost more than the numbers in them.
     """
-    teacher = teacher.detach()
-    if student.dtype != teacher.dtype or student.numel() > SMALL:
-        return unit_rows(student, center), unit_rows(teacher, center)
-    if torch.compiler.is_compiling():
-        both = unit_rows(torch.stack([student, teacher]), center)
-        return both[0], both[1].detach()
-    units: tuple[Tensor, Tensor] = _UnitRows.apply(center, _step(student), *at_least_float32(student, teacher))
-    return units
-
-
-def _step(x: Tensor) -> float:
-    """Two rounding steps at magnitude 1."""
-    return 2 * torch.finfo(x.dtype).eps
+    if student.dtype != teacher.dtype or student.numel() > SMALL // 2:
+        return unit_rows(student, center), unit_rows(teacher.detach(), center)
+    both = unit_rows(torch.stack([student, teacher.detach()]), center)
+    return both[0], both[1].detach()
 
 
 def _unit_and_scale(x: Tensor, center: bool, step: float) -> tuple[Tensor, Tensor]:
@@ -97,37 +88,26 @@ def _differentiable(x: Tensor, center: bool, step: float) -> Tensor:
 
 
 class _UnitRows(torch.autograd.Function):
-    """Unit rows with their gradient written out: a third of the operations, and one matrix kept instead of three.
-
-    A second matrix of the same shape shares the operations; no gradient flows to it.
-    """
+    """Unit rows with their gradient written out: a third of the operations, and one matrix kept instead of three."""
 
     @staticmethod
-    def forward(ctx: Any, center: bool, step: float, x: Tensor, other: Tensor | None = None) -> Any:
+    def forward(ctx: Any, x: Tensor, center: bool, step: float) -> Tensor:
+        unit, scale = _unit_and_scale(x, center, step)
+        ctx.save_for_backward(x, unit, scale)
         ctx.options = center, step
-        if other is None:
-            unit, scale = _unit_and_scale(x, center, step)
-            ctx.save_for_backward(x, unit, scale)
-            return unit
-        both, scales = _unit_and_scale(torch.stack([x, other]), center, step)
-        unit, other = both.unbind()
-        ctx.save_for_backward(x, unit, scales[0])
-        ctx.mark_non_differentiable(other)
-        return unit, other
+        return unit
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         x, unit, scale = ctx.saved_tensors
-        center, step = ctx.options
         if torch.is_grad_enabled():  # the gradient itself is to be differentiated
-            (out,) = torch.autograd.grad(_differentiable(x, center, step), x, grad, create_graph=True)
-            return None, None, out, None
+            return *torch.autograd.grad(_differentiable(x, *ctx.options), x, grad, create_graph=True), None, None
         # Neither a change along the row nor one of its mean changes the unit row.
         along = torch.linalg.vecdot(unit, grad, dim=-1).unsqueeze(-1)
         out = torch.addcmul(grad, unit, along, value=-1)
-        if center:
+        if ctx.options[0]:
             out.sub_(grad.mean(dim=-1, keepdim=True))
-        return None, None, out.mul_(scale), None
+        return out.mul_(scale), None, None
 
 
 def at_least_float32(*tensors: Tensor) -> tuple[Tensor, ...]:
