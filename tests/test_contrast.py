@@ -1,4 +1,4 @@
-"""The blocked form of the kernel against the plain one: every kind of targets and mask, any sizes, every dtype."""
+"""The forms of the kernel against the plain one: every kind of targets and mask, any sizes, every dtype."""
 
 from typing import Any
 
@@ -10,14 +10,16 @@ from torch import Tensor
 
 from mcld import MCLD, info_nce
 from mcld import contrast as kernel
-from mcld.contrast import Contrast, Relation, contrast, force_form
+from mcld.contrast import FORMS, Contrast, Relation, contrast, force_form
 
 Problem = tuple[Tensor, list[Tensor], Relation, list[Contrast]]
+OTHERS = ("whole", "blocked")
 
 
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernel, "BLOCK", 1)  # so that the least number of candidates, 16, makes a block
+    monkeypatch.setattr(kernel, "ANCHORS", 6)
 
 
 def problem(n: int, sizes: tuple[int, ...], d: int = 5, seed: int = 0, classes: int = 4) -> Problem:
@@ -40,19 +42,22 @@ def problem(n: int, sizes: tuple[int, ...], d: int = 5, seed: int = 0, classes: 
     return rows[0], rows[1:], relation, terms
 
 
-def both_forms(given: Problem, wanted: str = "both") -> list[tuple[list[Tensor], list[Tensor]]]:
-    """Losses and gradients of the plain and of the blocked form; each term with a weight of its own."""
+def evaluate(given: Problem, form: str, wanted: str = "both") -> tuple[list[Tensor], list[Tensor]]:
+    """Losses and gradients; each term with a weight of its own."""
     anchors, candidates, relation, terms = given
-    out = []
-    for form in ("plain", "blocked"):
-        a = anchors.clone().requires_grad_(wanted != "candidates")
-        z = [rows.clone().requires_grad_(wanted != "anchors") for rows in candidates]
-        with force_form(form):
-            losses = contrast(a, z, relation, terms)
-        total = torch.stack([(k + 1) * loss for k, loss in enumerate(losses)]).sum()
-        inputs = [x for x in (a, *z) if x.requires_grad]
-        out.append((losses, list(torch.autograd.grad(total, inputs))))
-    return out
+    a = anchors.clone().requires_grad_(wanted != "candidates")
+    z = [rows.clone().requires_grad_(wanted != "anchors") for rows in candidates]
+    with force_form(form):
+        losses = contrast(a, z, relation, terms)
+    total = torch.stack([(k + 1) * loss for k, loss in enumerate(losses)]).sum()
+    return losses, list(torch.autograd.grad(total, [x for x in (a, *z) if x.requires_grad]))
+
+
+def check_forms(given: Problem, wanted: str = "both") -> None:
+    """All forms give the losses and gradients of the plain one."""
+    plain = evaluate(given, "plain", wanted)
+    for form in OTHERS:
+        torch.testing.assert_close(evaluate(given, form, wanted), plain, rtol=1e-10, atol=1e-11)
 
 
 @given(
@@ -64,9 +69,8 @@ def both_forms(given: Problem, wanted: str = "both") -> list[tuple[list[Tensor],
     wanted=st.sampled_from(["anchors", "candidates", "both"]),
 )
 @settings(max_examples=80, deadline=None)
-def test_blocked_equals_plain(n: int, extra: int, more: list[int], d: int, seed: int, wanted: str) -> None:
-    plain, blocked = both_forms(problem(n, (n + extra, *more), d, seed), wanted)
-    torch.testing.assert_close(blocked, plain, rtol=1e-10, atol=1e-11)
+def test_all_forms_are_equal(n: int, extra: int, more: list[int], d: int, seed: int, wanted: str) -> None:
+    check_forms(problem(n, (n + extra, *more), d, seed), wanted)
 
 
 @pytest.mark.parametrize("N", [15, 16, 17, 31, 32, 33, 100])
@@ -75,8 +79,7 @@ def test_each_kind_alone_around_the_edge_of_a_block(N: int, kind: str) -> None:
     anchors, candidates, relation, terms = problem(9, (N,))
     for term in terms:
         if term.targets == kind:
-            plain, blocked = both_forms((anchors, candidates, relation, [term]))
-            torch.testing.assert_close(blocked, plain, rtol=1e-10, atol=1e-12)
+            check_forms((anchors, candidates, relation, [term]))
 
 
 def test_a_first_block_in_which_nothing_counts() -> None:
@@ -85,15 +88,13 @@ def test_a_first_block_in_which_nothing_counts() -> None:
     valid[40:] = True
     relation = relation._replace(valid=valid, own=torch.tensor([41, 49, 45]))
     terms = [Contrast(0.5), Contrast(0.5, "soft", target_temperature=0.3)]
-    plain, blocked = both_forms((anchors, candidates, relation, terms))
-    torch.testing.assert_close(blocked, plain, rtol=1e-10, atol=1e-12)
+    check_forms((anchors, candidates, relation, terms))
 
 
 def test_own_candidates_may_repeat() -> None:
     anchors, candidates, _, _ = problem(6, (40,))
     relation = Relation(own=torch.tensor([3, 39, 3, 0, 17, 3]))
-    plain, blocked = both_forms((anchors, candidates, relation, [Contrast(0.2)]))
-    torch.testing.assert_close(blocked, plain, rtol=1e-10, atol=1e-12)
+    check_forms((anchors, candidates, relation, [Contrast(0.2)]))
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -106,45 +107,48 @@ def test_weights_and_mask(masked: bool, total: float) -> None:
     weights = torch.rand(7, 45, generator=g, dtype=torch.float64) * mask
     weights = total * weights / weights.sum(1, keepdim=True)  # info_nce lets sums of half-precision weights be off
     relation = Relation(weights=weights, mask=mask if masked else None)
-    plain, blocked = both_forms((anchors, candidates, relation, [Contrast(0.4, "weights")]))
-    torch.testing.assert_close(blocked, plain, rtol=1e-10, atol=1e-12)
+    check_forms((anchors, candidates, relation, [Contrast(0.4, "weights")]))
 
 
-def test_gradient() -> None:
+@pytest.mark.parametrize("form", OTHERS)
+def test_gradient(form: str) -> None:
     anchors, candidates, relation, terms = problem(3, (20, 18), d=2)
     inputs = [x.requires_grad_() for x in (anchors, *candidates)]
 
     def losses(a: Tensor, *z: Tensor) -> tuple[Tensor, ...]:
-        with force_form("blocked"):
+        with force_form(form):
             return tuple(contrast(a, z, relation, terms))
 
     assert torch.autograd.gradcheck(losses, inputs)
 
 
-def test_the_gradient_can_be_differentiated() -> None:
+@pytest.mark.parametrize("form", OTHERS)
+def test_the_gradient_can_be_differentiated(form: str) -> None:
     anchors, candidates, relation, terms = problem(2, (11, 8), d=2)
     inputs = [x.requires_grad_() for x in (anchors, *candidates)]
 
     def losses(a: Tensor, *z: Tensor) -> tuple[Tensor, ...]:
-        with force_form("blocked"):
+        with force_form(form):
             return tuple(contrast(a, z, relation, terms))
 
     assert torch.autograd.gradgradcheck(losses, inputs)
 
 
-def test_backward_twice_gives_the_same() -> None:
+@pytest.mark.parametrize("form", OTHERS)
+def test_backward_twice_gives_the_same(form: str) -> None:
     anchors, candidates, relation, terms = problem(5, (40,))
     anchors.requires_grad_()
-    with force_form("blocked"):
+    with force_form(form):
         total = torch.stack(contrast(anchors, candidates, relation, terms)).sum()
     first = torch.autograd.grad(total, anchors, retain_graph=True)
     assert torch.equal(torch.autograd.grad(total, anchors)[0], first[0])
 
 
-def test_learnable_weights_take_the_plain_form() -> None:
+@pytest.mark.parametrize("form", OTHERS)
+def test_learnable_weights_take_the_plain_form(form: str) -> None:
     anchors, candidates, _, _ = problem(4, (30,))
     weights = torch.rand(4, 30, dtype=torch.float64).softmax(1).requires_grad_()
-    with force_form("blocked"):
+    with force_form(form):
         loss = info_nce(anchors, candidates[0], weights, temperature=0.5)
     assert torch.autograd.grad(loss, weights)[0].abs().sum() > 0
 
@@ -154,23 +158,25 @@ def test_learnable_weights_take_the_plain_form() -> None:
 def test_dtypes_and_autocast(dtype: torch.dtype, autocast: bool) -> None:
     anchors, candidates, _, _ = problem(9, (50,))
     results = []
-    for form in ("plain", "blocked"):
+    for form in FORMS:
         a, z = anchors.to(dtype).requires_grad_(), candidates[0].to(dtype).requires_grad_()
         with force_form(form), torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
             loss = info_nce(a, z, temperature=0.2)
         grads = torch.autograd.grad(loss, (a, z), retain_graph=True)
-        if form == "blocked":
+        if form != "plain":
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
                 torch.testing.assert_close(torch.autograd.grad(loss, (a, z)), grads, rtol=0, atol=0)
         assert loss.dtype is (torch.float64 if dtype is torch.float64 else torch.float32)
         assert all(grad.dtype is dtype for grad in grads)
         results.append((loss, *grads))
-    torch.testing.assert_close(results[1], results[0])
+    for other in results[1:]:
+        torch.testing.assert_close(other, results[0])
 
 
-def test_huge_products_stay_finite() -> None:
+@pytest.mark.parametrize("form", OTHERS)
+def test_huge_products_stay_finite(form: str) -> None:
     a = torch.tensor([[1e4, -1e4], [-1e4, 1e4]]).repeat(20, 1).requires_grad_()
-    with force_form("blocked"):
+    with force_form(form):
         loss = info_nce(a, a.detach().flip(0), temperature=0.1)
     assert loss.item() == pytest.approx(4e9, rel=0.01)
     assert torch.autograd.grad(loss, a)[0].isfinite().all()
@@ -193,20 +199,11 @@ def test_blocked_inside_compiled_code() -> None:
 
 def test_the_form_is_chosen_by_size(monkeypatch: pytest.MonkeyPatch) -> None:
     anchors, candidates, relation, terms = problem(4, (10,))
-    used: list[str] = []
-    plain = kernel._plain
-
-    def noted(*given: Any) -> list[Tensor]:
-        used.append("plain")
-        return plain(*given)
-
-    monkeypatch.setattr(kernel, "_plain", noted)
-    monkeypatch.setattr(kernel, "PLAIN", 40)
-    contrast(anchors, candidates, relation, terms)
-    assert used == ["plain"]
-    monkeypatch.setattr(kernel, "PLAIN", 39)
-    contrast(anchors, candidates, relation, terms)
-    assert used == ["plain"]
+    anchors.requires_grad_()
+    monkeypatch.setattr(kernel, "WHOLE", 40)
+    assert type(contrast(anchors, candidates, relation, terms)[0].grad_fn).__name__ == "_WholeBackward"
+    monkeypatch.setattr(kernel, "WHOLE", 39)
+    assert type(contrast(anchors, candidates, relation, terms)[0].grad_fn).__name__ == "_BlockedBackward"
     with pytest.raises(ValueError, match="form 'thin'"), force_form("thin"):
         pass
 
@@ -215,7 +212,7 @@ def test_the_form_is_chosen_by_size(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("targets", ["hard", "soft"])
 @pytest.mark.parametrize("form", ["columns", "prototypes"])
 @pytest.mark.parametrize("bank", [0, 30])
-def test_mcld_in_both_forms(anchor: str, targets: str, form: str, bank: int) -> None:
+def test_mcld_in_all_forms(anchor: str, targets: str, form: str, bank: int) -> None:
     if bank and anchor == "teacher":
         return
     common: dict[str, Any] = {"anchor": anchor, "targets": targets, "temperature": 0.3}
@@ -227,8 +224,29 @@ def test_mcld_in_both_forms(anchor: str, targets: str, form: str, bank: int) -> 
     if bank:
         method.bank.extend(more, y_more, torch.arange(25))
     results = []
-    for kind in ("plain", "blocked"):
+    for kind in FORMS:
         with force_form(kind):
             terms = method(s, t, y, 1.0, torch.arange(10, 28))
         results.append((terms, torch.autograd.grad(torch.stack(list(terms.values())).sum(), s)))
-    torch.testing.assert_close(results[1], results[0], rtol=1e-10, atol=1e-12)
+    for other in results[1:]:
+        torch.testing.assert_close(other, results[0], rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("anchor", ["student", "teacher", "both"])
+@pytest.mark.parametrize("targets", ["hard", "soft"])
+@pytest.mark.parametrize("center", [True, False])
+def test_the_gradient_of_mcld_at_small_sizes(anchor: str, targets: str, center: bool) -> None:
+    common: dict[str, Any] = {"anchor": anchor, "targets": targets, "temperature": 0.5}
+    g = torch.Generator().manual_seed(0)
+    s, t = (torch.randn(4, 3, generator=g, dtype=torch.float64) for _ in range(2))
+    method = MCLD(common, common, common, center=center)
+    y = torch.tensor([0, 1, 1, 2])
+    s.requires_grad_()
+    assert torch.autograd.gradcheck(lambda s: tuple(method(s, t, y, 1.0).values()), (s,))
+    assert torch.autograd.gradgradcheck(lambda s: tuple(method(s, t, y, 1.0).values()), (s,))
+
+
+def test_small_sizes_of_mcld_are_one_function() -> None:
+    s = torch.randn(4, 3, requires_grad=True)
+    terms = MCLD(category={"warmup": 0})(s, torch.randn(4, 3), torch.tensor([0, 1, 1, 2]))
+    assert len({term.grad_fn for term in terms.values()}) == 1

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from tests.reference import nce as reference
 from torch import Tensor
 
-from mcld import InputError, info_nce, rows
-from mcld.rows import unit_rows, unit_rows_of_both
+from mcld import InputError, info_nce
+from mcld.rows import _differentiable, constant_step, unit_rows
 
 LOW = [torch.float16, torch.bfloat16]
 
@@ -259,35 +259,17 @@ def test_a_single_spike_among_many_is_no_constant_row() -> None:
 
 
 @pytest.mark.parametrize("center", [True, False])
-def test_large_matrices_of_unit_rows_take_another_way_to_the_same(
-    monkeypatch: pytest.MonkeyPatch, center: bool
-) -> None:
+def test_the_written_out_gradient_of_unit_rows_is_that_of_autograd(center: bool) -> None:
     x = torch.randn(9, 30, dtype=torch.float64)
     x[2], x[5] = 0.0, 1e4
     grad = torch.randn(9, 30, dtype=torch.float64)
     results = []
-    for small in (0, x.numel()):
-        monkeypatch.setattr(rows, "SMALL", small)
-        for y in (x.clone().requires_grad_(), x.T.contiguous().T.requires_grad_()):
-            out = unit_rows(y, center)
-            results.append((out, *torch.autograd.grad(out, y, grad)))
+    for rows in (x.clone().requires_grad_(), x.T.contiguous().T.requires_grad_()):
+        step = constant_step(rows)
+        for out in (unit_rows(rows, center), _differentiable(rows, center, step)):
+            results.append((out, *torch.autograd.grad(out, rows, grad)))
     for other in results[1:]:
         torch.testing.assert_close(other, results[0], rtol=1e-12, atol=1e-12)
-    monkeypatch.setattr(rows, "SMALL", 0)
     inputs = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: unit_rows(x, center), (inputs,))
     assert torch.autograd.gradgradcheck(lambda x: unit_rows(x, center), (inputs,))
-
-
-@pytest.mark.parametrize("limit", [0, 10**6])
-def test_unit_rows_of_both(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
-    monkeypatch.setattr(rows, "SMALL", limit)
-    s, t = torch.randn(2, 6, 5, dtype=torch.float64)
-    s.requires_grad_()
-    t.requires_grad_()
-    a, b = unit_rows_of_both(s, t, True)
-    torch.testing.assert_close((a, b), (unit_rows(s), unit_rows(t)))
-    assert a.requires_grad
-    assert not b.requires_grad
-    mixed = unit_rows_of_both(s, t.bfloat16(), True)
-    torch.testing.assert_close(mixed, (unit_rows(s), unit_rows(t.bfloat16())), check_dtype=True)

@@ -1,8 +1,10 @@
 """The contrastive kernel: InfoNCE terms that share one matrix of products, which need not exist as a whole.
 
-Two forms give the same numbers. ``plain`` is written in differentiable operations on the matrix. ``blocked`` goes
-through the candidates block by block with running log-sum-exps, keeps one or two numbers per anchor and term, and
-computes the products once more in the backward pass: its memory grows with n + N, not with n · N.
+Three forms give the same numbers. ``plain`` is written in differentiable operations on the matrix, for compilers and
+higher derivatives. ``whole`` has the gradient written out and keeps the matrix of each term's derivatives: the fastest
+where matrices are small. ``blocked`` goes through anchors and candidates block by block with running log-sum-exps,
+keeps one or two numbers per anchor and term, and computes the products once more in the backward pass: its memory grows
+with n + N, not with n · N.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,12 +17,15 @@ from torch import Tensor
 
 from mcld.rows import no_autocast
 
-PLAIN = 2**22
-"""Products (n · N) up to which the plain form is used. Where the two take equally long, as measured by
+WHOLE = 2**22
+"""Products (n · N) up to which the matrix is held as a whole. Where the two take equally long, as measured by
 ``benchmarks/loss_scale.py --switch``."""
 BLOCK = 2**20
 """Products in a block: few enough to stay near the caches, enough to keep a matrix product busy."""
-FORMS = ("plain", "blocked")
+ANCHORS = 2048
+"""Anchors in a block: with so many, blocks are wide enough for a matrix product to be fast, and what is summed up for
+the anchors stays near the caches."""
+FORMS = ("plain", "whole", "blocked")
 
 _forced: str | None = None
 
@@ -48,10 +53,11 @@ class Relation(NamedTuple):
     Attributes:
         labels: (n,) and (N,) int64.
         valid: (N,) bool, the candidates that count; None: all.
-        own: (n,) int64, the candidate of each anchor; None: candidate i belongs to anchor i.
+        own: (n,) int64, the candidate of each anchor; None: candidate first + i belongs to anchor i.
         soft: (n, d) and, in as many pieces as the candidates, (N, d): the rows whose products are the soft targets.
         weights: (n, N), each row with sum 1.
         mask: (n, N) bool, the candidates that count for each anchor; None: all.
+        first: of anchors that are a part of all, how many anchors come before them.
     """
 
     labels: tuple[Tensor, Tensor] | None = None
@@ -60,6 +66,7 @@ class Relation(NamedTuple):
     soft: tuple[Tensor, Sequence[Tensor]] | None = None
     weights: Tensor | None = None
     mask: Tensor | None = None
+    first: int = 0
 
 
 @contextmanager
@@ -89,17 +96,21 @@ def contrast(
         relation: of anchors and candidates. Every anchor has at least one candidate that counts, its targets do.
         terms: at least one.
     """
-    form = _forced or ("plain" if len(anchors) * sum(map(len, candidates)) <= PLAIN else "blocked")
-    if form == "plain" or (relation.weights is not None and relation.weights.requires_grad):
-        if not torch.is_autocast_enabled(anchors.device.type):
-            return _plain(anchors, candidates, relation, terms)
+    whole, compiled = is_whole(len(anchors), sum(map(len, candidates))), torch.compiler.is_compiling()
+    learnt = relation.weights is not None and relation.weights.requires_grad
+    if _forced == "plain" or learnt or (whole and compiled):
         with no_autocast(anchors):
             return _plain(anchors, candidates, relation, terms)
-    if torch.compiler.is_compiling():
+    if compiled:
         from mcld.uncompiled import call  # here: it imports the compiler, which takes a second
 
         return list(call(_blocked, relation, terms, anchors, *candidates))
-    return list(_blocked(relation, terms, anchors, *candidates))
+    return list((_Whole.apply if whole else _blocked)(relation, terms, anchors, *candidates))
+
+
+def is_whole(n: int, N: int) -> bool:
+    """Whether the products of n anchors with N candidates are held as a whole, with their gradient written out."""
+    return n * N <= WHOLE if _forced is None else _forced == "whole"
 
 
 class _Part:
@@ -120,7 +131,8 @@ class _Part:
         self.piece, self.inside = piece, inside
         self.rows = _cut(candidates[piece], 0, inside)
         self.products = anchors @ self.rows.T
-        place = self.place = slice(offset + inside.start, offset + inside.stop)
+        place = slice(offset + inside.start, offset + inside.stop)
+        self.diagonal = relation.first - place.start
         self.soft = None if relation.soft is None else relation.soft[0] @ _cut(relation.soft[1][piece], 0, inside).T
         self.weights = None if relation.weights is None else _cut(relation.weights, 1, place).to(anchors.dtype)
         self.left_out = None if relation.valid is None else ~_cut(relation.valid, 0, place).unsqueeze(0)
@@ -141,15 +153,23 @@ class _Part:
             return self.left_out
         assert self.same is not None
         others = self.same.clone()
-        start = self.place.start
-        if start < len(others):
-            (others[start:] if start else others).fill_diagonal_(False)  # candidate i of anchor i
+        others.diagonal(self.diagonal).fill_(False)  # the anchors' own candidates, as far as they are in this part
         return others if self.left_out is None else others | self.left_out
 
     def scaled(self, term: Contrast, excluded: Tensor | None) -> Tensor:
         """The exponents of the denominator."""
         out = self.products / term.temperature
         return out if excluded is None else out.masked_fill_(excluded, float("-inf"))
+
+    def target_weights(self, term: Contrast, excluded: Tensor | None) -> Tensor:
+        """The weights of targets that are not single candidates (n, w), when this part holds all candidates."""
+        if term.targets == "soft":
+            return self.soft_scaled(term, excluded).softmax(dim=1)
+        if term.targets == "labels":
+            weights = self.positives().to(self.products.dtype)
+            return weights.div_(weights.sum(dim=1, keepdim=True))
+        assert self.weights is not None
+        return self.weights
 
     def soft_scaled(self, term: Contrast, excluded: Tensor | None) -> Tensor:
         """The exponents of the soft targets."""
@@ -161,11 +181,7 @@ class _Part:
 def _plain(
     anchors: Tensor, candidates: Sequence[Tensor], relation: Relation, terms: Sequence[Contrast]
 ) -> list[Tensor]:
-    if len(candidates) > 1:
-        candidates = [torch.cat(list(candidates))]
-        if relation.soft is not None:
-            relation = relation._replace(soft=(relation.soft[0], [torch.cat(list(relation.soft[1]))]))
-    part = _Part(anchors, candidates, 0, slice(0, len(candidates[0])), 0, relation)
+    part = _whole_part(anchors, candidates, relation)
     scaled = {term.temperature: part.products / term.temperature for term in terms}
     losses = []
     for term in terms:
@@ -174,22 +190,120 @@ def _plain(
             exponents = exponents.masked_fill(excluded, float("-inf"))
         if term.targets == "own":
             index = relation.own
-            index = torch.arange(len(anchors), device=anchors.device) if index is None else index
+            if index is None:
+                index = torch.arange(relation.first, relation.first + len(anchors), device=anchors.device)
             losses.append(F.cross_entropy(exponents, index))
             continue
         log_shares = exponents.log_softmax(dim=1)
         if excluded is not None:  # as a weight of 0 times −inf is NaN
             log_shares = log_shares.masked_fill(excluded, 0.0)
-        if term.targets == "soft":
-            weights = part.soft_scaled(term, excluded).softmax(dim=1)
-        elif term.targets == "labels":
-            weights = part.positives().to(anchors.dtype)
-            weights /= weights.sum(dim=1, keepdim=True)
-        else:
-            assert part.weights is not None
-            weights = part.weights
-        losses.append((weights * log_shares).sum() / -len(anchors))
+        losses.append((part.target_weights(term, excluded) * log_shares).sum() / -len(anchors))
     return losses
+
+
+def values_and_slopes(
+    anchors: Tensor, candidates: Sequence[Tensor], relation: Relation, terms: Sequence[Contrast]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Each term, and its derivative by the products (n, N), from the whole matrix; not differentiable.
+
+    Half the operations of what autograd would record, which is what small sizes cost. Arguments as in :func:`contrast`.
+    """
+    part = _whole_part(anchors, candidates, relation)
+    scaled = {term.temperature: part.products / term.temperature for term in terms}
+    pairs = [_value_and_slope(part, term, scaled[term.temperature], relation) for term in terms]
+    return [value for value, _ in pairs], [slope for _, slope in pairs]
+
+
+def joined(pieces: Sequence[Tensor]) -> Tensor:
+    """All rows; a single piece is not copied."""
+    return pieces[0] if len(pieces) == 1 else torch.cat(list(pieces))
+
+
+def weighted_slope(slopes: Sequence[Tensor], grads: Sequence[Tensor]) -> Tensor:
+    """The derivative by the products of whatever has these derivatives by the terms."""
+    slope = slopes[0] * grads[0]
+    for other, grad in zip(slopes[1:], grads[1:], strict=True):
+        slope.addcmul_(other, grad)
+    return slope
+
+
+class _Whole(torch.autograd.Function):
+    """The terms from the whole matrix; their derivatives by it are kept for the backward pass."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, relation: Relation, terms: Sequence[Contrast], anchors: Tensor, *candidates: Tensor
+    ) -> tuple[Tensor, ...]:
+        with no_autocast(anchors):
+            values, slopes = values_and_slopes(anchors, candidates, relation, terms)
+        ctx.save_for_backward(anchors, *candidates, *slopes)
+        ctx.more = relation, terms
+        return tuple(values)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        relation, terms = ctx.more
+        anchors, *others = ctx.saved_tensors
+        candidates, slopes = others[: -len(terms)], others[-len(terms) :]
+        wanted = ctx.needs_input_grad[2:]
+        with no_autocast(anchors):
+            if torch.is_grad_enabled():  # the gradient itself is to be differentiated
+                return None, None, *_differentiable_gradient(anchors, candidates, relation, terms, wanted, grads)
+            slope = weighted_slope(slopes, grads)
+            by_anchors = slope @ joined(candidates) if wanted[0] else None
+            by_candidates: Sequence[Tensor | None] = [None] * len(candidates)
+            if any(wanted[1:]):
+                by_candidates = (slope.T @ anchors).split([len(rows) for rows in candidates])
+        return None, None, by_anchors, *by_candidates
+
+
+def _value_and_slope(part: _Part, term: Contrast, exponents: Tensor, relation: Relation) -> tuple[Tensor, Tensor]:
+    """A term and its derivative by the products (n, N); the exponents stay as they are."""
+    n, excluded = len(exponents), part.excluded(term)
+    if excluded is not None:
+        exponents = exponents.masked_fill(excluded, float("-inf"))
+    log_shares = exponents.log_softmax(dim=1)
+    slope = log_shares.exp()
+    if term.targets == "own" and relation.own is None:
+        total = log_shares.diagonal(relation.first).sum()
+        slope.diagonal(relation.first).sub_(1)
+    elif term.targets == "own":
+        assert relation.own is not None
+        index = relation.own.unsqueeze(1)
+        total = log_shares.gather(1, index).sum()
+        slope.scatter_add_(1, index, slope.new_full((n, 1), -1.0))
+    else:
+        weights = part.target_weights(term, excluded)
+        if excluded is not None:  # as a weight of 0 times −inf is NaN
+            log_shares.masked_fill_(excluded, 0.0)
+        total = log_shares.mul_(weights).sum()
+        if term.targets == "weights":  # which need not sum to exactly 1
+            slope.mul_(weights.sum(dim=1, keepdim=True))
+        slope.sub_(weights)
+    return total / -n, slope.mul_(1 / (n * term.temperature))
+
+
+def _whole_part(anchors: Tensor, candidates: Sequence[Tensor], relation: Relation) -> _Part:
+    """All candidates as one part."""
+    if relation.soft is not None:
+        relation = relation._replace(soft=(relation.soft[0], [joined(relation.soft[1])]))
+    rows = joined(candidates)
+    return _Part(anchors, [rows], 0, slice(0, len(rows)), 0, relation)
+
+
+def _differentiable_gradient(
+    anchors: Tensor,
+    candidates: Sequence[Tensor],
+    relation: Relation,
+    terms: Sequence[Contrast],
+    wanted: Sequence[bool],
+    grads: Sequence[Tensor],
+) -> list[Tensor | None]:
+    """The gradient by anchors and pieces of candidates, as far as wanted, where that is to be differentiated itself."""
+    losses = _plain(anchors, candidates, relation, terms)
+    inputs = [x for x, needed in zip((anchors, *candidates), wanted, strict=True) if needed]
+    found = iter(torch.autograd.grad(losses, inputs, grads, create_graph=True))
+    return [next(found) if needed else None for needed in wanted]
 
 
 class _Sums:
@@ -287,10 +401,8 @@ class _Blocked(torch.autograd.Function):
         wanted = ctx.needs_input_grad[2:]
         with no_autocast(anchors):
             if torch.is_grad_enabled():  # the gradient itself is to be differentiated
-                losses = _plain(anchors, candidates, relation, [one.term for one in sums])
-                inputs = [x for x, needed in zip((anchors, *candidates), wanted, strict=True) if needed]
-                found = iter(torch.autograd.grad(losses, inputs, grads, create_graph=True))
-                return None, None, *(next(found) if needed else None for needed in wanted)
+                terms = [one.term for one in sums]
+                return None, None, *_differentiable_gradient(anchors, candidates, relation, terms, wanted, grads)
             factors = [grad / (len(anchors) * one.term.temperature) for grad, one in zip(grads, sums, strict=True)]
             by_anchors: Tensor | None = None
             by_candidates = [
@@ -311,14 +423,42 @@ class _Blocked(torch.autograd.Function):
                 if by_anchors is not None:
                     by_anchors.addcmul_(_own_rows(anchors, candidates, relation), factor, value=-1)
                 if by_candidates[0] is not None and relation.own is None:
-                    by_candidates[0][: len(anchors)].addcmul_(anchors, factor, value=-1)
+                    by_candidates[0][_own_place(anchors, relation)].addcmul_(anchors, factor, value=-1)
                 elif by_candidates[0] is not None:
                     by_candidates[0].index_add_(0, relation.own, anchors * factor, alpha=-1)
         return None, None, by_anchors, *by_candidates
 
 
 def _blocked(relation: Relation, terms: Sequence[Contrast], anchors: Tensor, *candidates: Tensor) -> tuple[Tensor, ...]:
-    return _Blocked.apply(relation, terms, anchors, *candidates)  # type: ignore[no-any-return]
+    """The terms, computed for some anchors after the other: products of both sides' blocks stay near the caches."""
+    n = len(anchors)
+    if n <= ANCHORS:
+        return _Blocked.apply(relation, terms, anchors, *candidates)  # type: ignore[no-any-return]
+    parts = []
+    for rows in anchors.split(ANCHORS):
+        start = len(parts) * ANCHORS
+        own = slice(start, start + len(rows))
+        related = _of_anchors(relation, own)
+        found = torch.stack(_Blocked.apply(related, terms, rows, *candidates))
+        parts.append(found * (len(rows) / n))
+    return torch.stack(parts).sum(dim=0).unbind()
+
+
+def _of_anchors(relation: Relation, place: slice) -> Relation:
+    """What relates some of the anchors with the candidates."""
+
+    def cut(x: Tensor | None) -> Tensor | None:
+        return None if x is None else x[place]
+
+    labels, soft = relation.labels, relation.soft
+    return relation._replace(
+        labels=None if labels is None else (labels[0][place], labels[1]),
+        own=cut(relation.own),
+        first=relation.first + place.start,
+        soft=None if soft is None else (soft[0][place], soft[1]),
+        weights=cut(relation.weights),
+        mask=cut(relation.mask),
+    )
 
 
 def _blocks(anchors: Tensor, candidates: Sequence[Tensor], relation: Relation) -> Iterator[_Part]:
@@ -339,7 +479,11 @@ def _cut(x: Tensor, dim: int, place: slice) -> Tensor:
 
 def _own_rows(anchors: Tensor, candidates: Sequence[Tensor], relation: Relation) -> Tensor:
     """The candidate of each anchor, (n, d)."""
-    return candidates[0][: len(anchors)] if relation.own is None else candidates[0][relation.own]
+    return candidates[0][_own_place(anchors, relation) if relation.own is None else relation.own]
+
+
+def _own_place(anchors: Tensor, relation: Relation) -> slice:
+    return slice(relation.first, relation.first + len(anchors))
 
 
 def _log_add(a: Tensor | None, b: Tensor) -> Tensor:

@@ -7,9 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SMALL = 2**18
-"""Numbers in a matrix up to which each operation costs about the same, whatever it does."""
-
 
 def unit_rows(x: Tensor, center: bool = True) -> Tensor:
     """Subtract each row's mean and divide by its L2 norm.
@@ -37,28 +34,28 @@ def unit_rows(x: Tensor, center: bool = True) -> Tensor:
                 [0.0000, 0.0000]])
     """
     (rows,) = at_least_float32(x)
-    step = 2 * torch.finfo(x.dtype).eps
-    if rows.numel() <= SMALL or torch.compiler.is_compiling():
+    step = constant_step(x)
+    if torch.compiler.is_compiling():
         return _differentiable(rows, center, step)
     if torch.is_grad_enabled() and x.requires_grad:
         unit: Tensor = _UnitRows.apply(rows, center, step)
         return unit
-    return _unit_and_scale(rows, center, step)[0]
+    return unit_and_scale(rows, center, step)[0]
 
 
-def unit_rows_of_both(student: Tensor, teacher: Tensor, center: bool) -> tuple[Tensor, Tensor]:
-    """:func:`unit_rows` of two matrices of one shape, (n, d) each, the second without a gradient.
+def constant_step(x: Tensor) -> float:
+    """How far the elements of a constant row may be from their mean, as a share of the largest magnitude."""
+    return 2 * torch.finfo(x.dtype).eps
 
-    They share their operations as long as these cost more than the numbers in them.
+
+def unit_and_scale(x: Tensor, center: bool, step: float) -> tuple[Tensor, Tensor]:
+    """Unit rows, and 1 / (norm of the centred row) as (..., n, 1); both 0 for constant rows. Not differentiable.
+
+    Args:
+        x: (..., n, d), float32 or float64.
+        center: whether to subtract the mean.
+        step: as :func:`constant_step` says of the numbers as they came.
     """
-    if student.dtype != teacher.dtype or student.numel() > SMALL // 2:
-        return unit_rows(student, center), unit_rows(teacher.detach(), center)
-    both = unit_rows(torch.stack([student, teacher.detach()]), center)
-    return both[0], both[1].detach()
-
-
-def _unit_and_scale(x: Tensor, center: bool, step: float) -> tuple[Tensor, Tensor]:
-    """Unit rows, and 1 / (norm of the centred row) as (n, 1); both 0 for constant rows."""
     # A unit row does not depend on its scale; dividing by the largest magnitude keeps the squares in range.
     largest = _largest(x).clamp_(min=torch.finfo(x.dtype).tiny)
     rows = x / largest
@@ -67,6 +64,16 @@ def _unit_and_scale(x: Tensor, center: bool, step: float) -> tuple[Tensor, Tenso
     constant = _largest(rows) <= step
     inverse = torch.linalg.vector_norm(rows, dim=-1, keepdim=True).reciprocal_().masked_fill_(constant, 0.0)
     return rows.mul_(inverse), inverse.div_(largest)
+
+
+def unit_rows_gradient(grad: Tensor, unit: Tensor, scale: Tensor, center: bool) -> Tensor:
+    """The gradient by the rows, from that by the unit rows and what :func:`unit_and_scale` returned."""
+    # Neither a change along the row nor one of its mean changes the unit row.
+    along = torch.linalg.vecdot(unit, grad, dim=-1).unsqueeze(-1)
+    out = torch.addcmul(grad, unit, along, value=-1)
+    if center:
+        out.sub_(grad.mean(dim=-1, keepdim=True))
+    return out.mul_(scale)
 
 
 def _largest(x: Tensor) -> Tensor:
@@ -92,7 +99,7 @@ class _UnitRows(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, center: bool, step: float) -> Tensor:
-        unit, scale = _unit_and_scale(x, center, step)
+        unit, scale = unit_and_scale(x, center, step)
         ctx.save_for_backward(x, unit, scale)
         ctx.options = center, step
         return unit
@@ -102,12 +109,7 @@ class _UnitRows(torch.autograd.Function):
         x, unit, scale = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient itself is to be differentiated
             return *torch.autograd.grad(_differentiable(x, *ctx.options), x, grad, create_graph=True), None, None
-        # Neither a change along the row nor one of its mean changes the unit row.
-        along = torch.linalg.vecdot(unit, grad, dim=-1).unsqueeze(-1)
-        out = torch.addcmul(grad, unit, along, value=-1)
-        if ctx.options[0]:
-            out.sub_(grad.mean(dim=-1, keepdim=True))
-        return out.mul_(scale), None, None
+        return unit_rows_gradient(grad, unit, scale, ctx.options[0]), None, None
 
 
 def at_least_float32(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -119,4 +121,5 @@ def at_least_float32(*tensors: Tensor) -> tuple[Tensor, ...]:
 def no_autocast(like: Tensor) -> AbstractContextManager[object]:
     """Products at the precision of their factors, also inside an autocast region: cosines divided by 0.1 need it."""
     kind = like.device.type
-    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
+    on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if on else nullcontext()

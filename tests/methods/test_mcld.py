@@ -15,7 +15,9 @@ from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from mcld import KD, MCLD, InputError, info_nce
-from mcld.methods import Category, Instance, Outputs, Sample, combine
+from mcld.contrast import Contrast
+from mcld.methods import Category, Instance, Outputs, Sample, _mcld_terms, combine
+from mcld.methods._mcld_terms import term_of
 from mcld.methods._standardize import standardize_rows
 from mcld.rows import unit_rows
 
@@ -405,15 +407,22 @@ def test_ramp() -> None:
         assert torch.equal(terms["instance"], full["instance"])
 
 
-def test_a_weight_of_zero_is_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("form", ["columns", "prototypes"])
+def test_a_weight_of_zero_is_not_computed(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     s, t, y = batch()
-    assert list(MCLD(instance=OFF)(s, t, y)) == ["sample", "category"]
-    assert list(MCLD(sample=OFF)(s, t, y)) == ["instance", "category"]
-    monkeypatch.setattr(MCLD, "_category", None)
-    assert list(MCLD(category=OFF)(s, t, y)) == ["instance", "sample"]
-    monkeypatch.undo()
-    monkeypatch.setattr(MCLD, "_row_terms", None)
-    assert list(MCLD(instance=OFF, sample=OFF)(s, t, y)) == ["category"]
+    computed: list[str] = []
+
+    def noted(options: Sample) -> Contrast:
+        computed.append(type(options).__name__.lower())
+        return term_of(options)
+
+    monkeypatch.setattr(_mcld_terms, "term_of", noted)
+    names = ["instance", "sample", "category"]
+    for some in [*itertools.combinations(names, 1), *itertools.combinations(names, 2)]:
+        weights = {name: {"weight": float(name in some)} for name in names}
+        method = MCLD(weights["instance"], weights["sample"], {**weights["category"], "form": form})
+        computed.clear()
+        assert list(method(s, t, y)) == computed == list(some)
 
 
 def test_terms_scale_with_their_weights() -> None:

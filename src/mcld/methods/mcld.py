@@ -1,122 +1,20 @@
 """Multi-perspective contrastive logit distillation (MCLD)."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mcld.bank import CandidateBank
 from mcld.checks import check_flag, check_row_integers, check_share
-from mcld.contrast import Contrast, Relation, contrast
+from mcld.contrast import Relation
 from mcld.errors import InputError
 from mcld.methods._base import Method, Outputs, Terms, check_batch
 from mcld.methods._mcld_options import PRESETS, Category, Instance, Sample, options_of
+from mcld.methods._mcld_terms import Candidates, Comparison, compare, prototype_contrast
 from mcld.methods._standardize import standardize_rows
-from mcld.rows import at_least_float32, no_autocast, unit_rows, unit_rows_of_both
-
-
-class Candidates(NamedTuple):
-    """The teacher's rows that row terms compare with: those of the batch, then those of the bank.
-
-    Attributes:
-        logits: the teacher's, (B, C), then (bank rows, C).
-        labels: (N,) int64.
-        valid: (N,) bool, False for rows of the bank that are empty or of an image in the batch; None: all are.
-    """
-
-    logits: tuple[Tensor, ...]
-    labels: Tensor
-    valid: Tensor | None
-
-
-def row_contrasts(
-    student: Tensor, teacher: Sequence[Tensor], relation: Relation, named: Mapping[str, Sample]
-) -> dict[str, Tensor]:
-    """Perspectives on the same rows, each in the directions that its ``anchor`` asks for; weights are not applied.
-
-    The first B candidates are the anchors' counterparts, and the other direction is among those alone.
-
-    Args:
-        student: unit rows (B, d).
-        teacher: unit rows, (B, d) and further pieces.
-        relation: of the student's rows with all of the teacher's, with labels unless each row has one counterpart only.
-        named: the options of the terms.
-    """
-    losses: dict[str, list[Tensor]] = {name: [] for name in named}
-    for direction in ("student", "teacher"):
-        used = {name: options for name, options in named.items() if options.anchor in (direction, "both")}
-        if not used:
-            continue
-        anchors, candidates, related = student, teacher, relation
-        if direction == "teacher":
-            anchors, candidates = teacher[0], [student]
-            labels = None if relation.labels is None else (relation.labels[0], relation.labels[0])
-            related = Relation(labels)
-        if any(options.targets == "soft" for options in used.values()):
-            # The teacher's own rows: what the student would see if it were the teacher.
-            related = related._replace(soft=(teacher[0], candidates if direction == "student" else teacher[:1]))
-        found = contrast(anchors, candidates, related, [term_of(options) for options in used.values()])
-        for name, loss in zip(used, found, strict=True):
-            losses[name].append(loss)
-    return {name: _mean(both) for name, both in losses.items()}
-
-
-def term_of(options: Sample) -> Contrast:
-    """What the kernel is asked for."""
-    hard = "labels" if type(options) is Sample else "own"
-    temperature = options.temperature if options.target_temperature is None else options.target_temperature
-    mask = isinstance(options, Instance) and options.target_mask
-    return Contrast(options.temperature, "soft" if options.targets == "soft" else hard, mask, temperature)
-
-
-def prototype_contrast(
-    student: Tensor, teacher: Tensor, candidates: Candidates, classes: int, options: Category, center: bool
-) -> Tensor:
-    """The category-wise term with prototypes: image rows against each class's mean logit row.
-
-    Args:
-        student: logits (B, C).
-        teacher: logits (B, C).
-        candidates: the teacher's rows; the batch's first.
-        classes: C.
-        options: of the perspective; weight and warm-up are not applied.
-        center: whether rows are centred.
-    """
-    labels = candidates.labels[: len(student)]
-    batch = Candidates((teacher,), labels, None)
-    losses = []
-    for direction in ("student", "teacher"):
-        if options.anchor not in (direction, "both"):
-            continue
-        # Student rows look among the teacher's prototypes, which the bank makes better; teacher rows look among the
-        # student's, and there are those of the batch only. Soft targets come from the teacher in both places.
-        anchors, rows, own = student, candidates, candidates
-        if direction == "teacher":
-            anchors, rows, own = teacher, Candidates((student,), labels, None), batch
-        means, present = class_means(rows, classes)
-        soft = None
-        if options.targets == "soft":
-            own_means = means if own is rows else class_means(own, classes)[0]
-            soft = at_least_float32(unit_rows(teacher, center), unit_rows(own_means, center))
-        a, z = at_least_float32(unit_rows(anchors, center), unit_rows(means, center))
-        relation = Relation(valid=present, own=labels, soft=None if soft is None else (soft[0], soft[1:]))
-        losses += contrast(a, [z], relation, [term_of(options)])
-    return _mean(losses)
-
-
-def class_means(rows: Candidates, classes: int) -> tuple[Tensor, Tensor]:
-    """Each class's mean row (C, d), zero where there is none, and (C,) bool, True where there is one."""
-    dtype = at_least_float32(*(logits[:0] for logits in rows.logits))[0].dtype
-    labels = rows.labels if rows.valid is None else rows.labels.masked_fill(~rows.valid, classes)
-    sums = torch.zeros(classes + 1, rows.logits[0].shape[1], dtype=dtype, device=labels.device)  # the last: not valid
-    start = 0
-    for logits in rows.logits:
-        sums = sums.index_add(0, labels[start : start + len(logits)], logits.to(dtype))
-        start += len(logits)
-    counts = torch.zeros(classes + 1, dtype=dtype, device=labels.device)
-    counts = counts.index_add(0, labels, torch.ones_like(labels, dtype=dtype))[:classes]
-    return sums[:classes] / counts.clamp(min=1).unsqueeze(1), counts > 0
+from mcld.rows import no_autocast
 
 
 class MCLD(Method):
@@ -262,15 +160,11 @@ class MCLD(Method):
             s, t = standardize_rows(s), standardize_rows(t)
         terms: Terms = {}
         with no_autocast(s):
-            candidates = self._candidates(t, labels, index)
-            if self.instance.weight or self.sample.weight:
-                for name, term in self._row_terms(s, candidates).items():
-                    weight = getattr(self, name).weight
-                    terms[name] = term if weight == 1 else weight * term
-            if self.category.weight:
-                warmup = self.category.warmup
-                ramp = 1.0 if warmup == 0 else min(1.0, progress / warmup)
-                terms["category"] = self.category.weight * ramp * self._category(s, t, candidates)
+            for name, term in self._terms(s, t, labels, index).items():
+                weight = getattr(self, name).weight
+                terms[name] = term if weight == 1 else weight * term
+            if "category" in terms and self.category.warmup:
+                terms["category"] = min(1.0, progress / self.category.warmup) * terms["category"]
         if self.training and not self.bank.fixed and self.bank.size:
             self.bank.extend(t, labels, index)
         return terms
@@ -291,23 +185,23 @@ class MCLD(Method):
         valid = torch.cat([torch.ones_like(labels, dtype=torch.bool), valid])
         return Candidates((teacher, stored), torch.cat([labels, stored_labels]), valid)
 
-    def _row_terms(self, student: Tensor, candidates: Candidates) -> Terms:
-        """The instance-wise and the sample-wise term, from one matrix of cosines."""
-        units = [*unit_rows_of_both(student, candidates.logits[0], self.center)]
-        if len(candidates.logits) > 1:
-            units.append(self.bank.unit_rows(self.center))
-        a, *z = at_least_float32(*units)
+    def _terms(self, student: Tensor, teacher: Tensor, labels: Tensor, index: Tensor | None) -> Terms:
+        """The terms whose weight is not 0, without their weights."""
+        candidates = self._candidates(teacher, labels, index)
         named = {"instance": self.instance, "sample": self.sample}
         named = {name: options for name, options in named.items() if options.weight}
-        relation = Relation((candidates.labels[: len(a)], candidates.labels), candidates.valid)
-        return row_contrasts(a, z, relation, named)
-
-    def _category(self, student: Tensor, teacher: Tensor, candidates: Candidates) -> Tensor:
-        options = self.category
-        if options.form == "prototypes":
-            return prototype_contrast(student, teacher, candidates, teacher.shape[1], options, self.center)
-        a, z = at_least_float32(*unit_rows_of_both(student.T, teacher.T, self.center))
-        return row_contrasts(a, [z], Relation(), {"category": options})["category"]
+        comparisons = []
+        if named:
+            bank = [self.bank.unit_rows(self.center)] if len(candidates.logits) > 1 else []
+            relation = Relation((labels, candidates.labels), candidates.valid)
+            comparisons.append(Comparison(False, named, relation, bank))
+        if self.category.weight and self.category.form == "columns":
+            comparisons.append(Comparison(True, {"category": self.category}))
+        terms = compare(student, teacher, comparisons, self.center) if comparisons else {}
+        if self.category.weight and self.category.form == "prototypes":
+            classes = teacher.shape[1]
+            terms["category"] = prototype_contrast(student, teacher, candidates, classes, self.category, self.center)
+        return terms
 
     def _check_bank_use(self) -> None:
         """Refuse a bank that no term, or not every term that compares rows, can use."""
@@ -327,7 +221,3 @@ class MCLD(Method):
     def extra_repr(self) -> str:
         """The options, for printing."""
         return f"{self.instance}, {self.sample}, {self.category}, center={self.center}, standardize={self.standardize}"
-
-
-def _mean(losses: list[Tensor]) -> Tensor:
-    return losses[0] if len(losses) == 1 else torch.stack(losses).mean()

@@ -1,0 +1,238 @@
+"""The terms of MCLD, without their weights: which rows are compared with which, and in what direction."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from mcld.contrast import Contrast, Relation, contrast, force_form, is_whole, joined, values_and_slopes, weighted_slope
+from mcld.methods._base import Terms
+from mcld.methods._mcld_options import Category, Instance, Sample
+from mcld.rows import at_least_float32, constant_step, unit_and_scale, unit_rows, unit_rows_gradient
+
+
+class Candidates(NamedTuple):
+    """The teacher's rows that row terms compare with: those of the batch, then those of the bank.
+
+    Attributes:
+        logits: the teacher's, (B, C), then (bank rows, C).
+        labels: (N,) int64.
+        valid: (N,) bool, False for rows of the bank that are empty or of an image in the batch; None: all are.
+    """
+
+    logits: tuple[Tensor, ...]
+    labels: Tensor
+    valid: Tensor | None
+
+
+class Comparison(NamedTuple):
+    """Perspectives on the same rows of both networks.
+
+    Attributes:
+        columns: whether the rows are classes, columns of the logits, and not images.
+        named: the options of the terms.
+        relation: of the student's rows with all of the teacher's, with labels unless each row has one counterpart only.
+        bank: further unit rows of the teacher, in pieces.
+    """
+
+    columns: bool
+    named: Mapping[str, Sample]
+    relation: Relation = Relation()
+    bank: Sequence[Tensor] = ()
+
+
+class Direction(NamedTuple):
+    """One call of the kernel: some terms of a comparison, with the student's rows as anchors or as candidates.
+
+    Attributes:
+        from_student: whether the student's rows are the anchors.
+        anchors: unit rows (B, d).
+        candidates: unit rows, (B, d) and further pieces; the first B are the anchors' counterparts.
+        relation: of the two.
+        terms: by name.
+    """
+
+    from_student: bool
+    anchors: Tensor
+    candidates: Sequence[Tensor]
+    relation: Relation
+    terms: Mapping[str, Contrast]
+
+
+def directions(comparison: Comparison, student: Tensor, teacher: Tensor) -> Iterator[Direction]:
+    """Each direction that some perspective's ``anchor`` asks for; from the teacher, among the batch alone.
+
+    Args:
+        comparison: what is compared.
+        student: unit rows (B, d).
+        teacher: unit rows (B, d).
+    """
+    named, relation = comparison.named, comparison.relation
+    for side in ("student", "teacher"):
+        used = {name: options for name, options in named.items() if options.anchor in (side, "both")}
+        if not used:
+            continue
+        from_student = side == "student"
+        anchors, candidates, related = student, (teacher, *comparison.bank), relation
+        if not from_student:
+            anchors, candidates = teacher, (student,)
+            related = Relation(None if relation.labels is None else (relation.labels[0], relation.labels[0]))
+        if any(options.targets == "soft" for options in used.values()):
+            # The teacher's own rows: what the student would see if it were the teacher.
+            related = related._replace(soft=(teacher, candidates if from_student else (teacher,)))
+        terms = {name: term_of(options) for name, options in used.items()}
+        yield Direction(from_student, anchors, candidates, related, terms)
+
+
+def compare(student: Tensor, teacher: Tensor, comparisons: Sequence[Comparison], center: bool) -> Terms:
+    """The terms of all comparisons, by name; one with both directions is their mean.
+
+    Args:
+        student: logits (B, C).
+        teacher: logits (B, C) without gradient.
+        comparisons: at least one, with different names.
+        center: whether rows are centred.
+    """
+    B, C = student.shape
+    s, t = at_least_float32(student, teacher)
+    same = student.dtype == teacher.dtype and all(rows.dtype is s.dtype for one in comparisons for rows in one.bank)
+    sizes = [(C, C) if one.columns else (B, B + sum(map(len, one.bank))) for one in comparisons]
+    if same and all(is_whole(n, N) for n, N in sizes) and not torch.compiler.is_compiling():
+        values = _Whole.apply(comparisons, center, constant_step(student), s, t)
+    else:
+        values = _step_by_step(comparisons, center, student, teacher)
+    found: dict[str, list[Tensor]] = {}
+    for name, value in zip(_names(comparisons), values, strict=True):
+        found.setdefault(name, []).append(value)
+    return {name: _mean(losses) for name, losses in found.items()}
+
+
+def _names(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    """The names of the values that follow, in their order."""
+    for comparison in comparisons:
+        for side in ("student", "teacher"):
+            yield from (name for name, options in comparison.named.items() if options.anchor in (side, "both"))
+
+
+def _step_by_step(comparisons: Sequence[Comparison], center: bool, student: Tensor, teacher: Tensor) -> list[Tensor]:
+    """The values in operations that autograd and the compiler know."""
+    values = []
+    for comparison in comparisons:
+        s, t = (student.T, teacher.T) if comparison.columns else (student, teacher)
+        a, z, *bank = at_least_float32(unit_rows(s, center), unit_rows(t, center), *comparison.bank)
+        for one in directions(comparison._replace(bank=bank), a, z):
+            values += contrast(one.anchors, one.candidates, one.relation, list(one.terms.values()))
+    return values
+
+
+class _Whole(torch.autograd.Function):
+    """All values of small matrices as one function, as small sizes cost what the number of functions is."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, comparisons: Sequence[Comparison], center: bool, step: float, student: Tensor, teacher: Tensor
+    ) -> tuple[Tensor, ...]:
+        values: list[Tensor] = []
+        kept: list[Tensor] = [student, teacher]
+        layout: list[tuple[bool, list[tuple[bool, int]]]] = []  # of what is kept
+        for comparison in comparisons:
+            both = torch.stack([student.T, teacher.T] if comparison.columns else [student, teacher])
+            units, scales = unit_and_scale(both, center, step)
+            a, z = units.unbind()
+            kept += [a, scales[0]]
+            sides = []
+            for one in directions(comparison, a, z):
+                found, slopes = values_and_slopes(one.anchors, one.candidates, one.relation, list(one.terms.values()))
+                values += found
+                kept += [joined(one.candidates) if one.from_student else one.anchors, *slopes]
+                sides.append((one.from_student, len(slopes)))
+            layout.append((comparison.columns, sides))
+        ctx.save_for_backward(*kept)
+        ctx.more = comparisons, center, layout
+        return tuple(values)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        comparisons, center, layout = ctx.more
+        student, teacher, *kept = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the gradient itself is to be differentiated
+            with force_form("plain"):
+                values = _step_by_step(comparisons, center, student, teacher)
+            return None, None, None, *torch.autograd.grad(values, student, grads, create_graph=True), None
+        left, left_grads = iter(kept), iter(grads)
+        total: Tensor | None = None
+        for columns, sides in layout:
+            unit, scale = next(left), next(left)
+            by_unit: Tensor | None = None
+            for from_student, number in sides:
+                other = next(left)
+                slope = weighted_slope([next(left) for _ in range(number)], [next(left_grads) for _ in range(number)])
+                part = slope @ other if from_student else slope.T @ other
+                by_unit = part if by_unit is None else by_unit.add_(part)
+            assert by_unit is not None
+            grad = unit_rows_gradient(by_unit, unit, scale, center)
+            grad = grad.T if columns else grad
+            total = grad if total is None else total.add_(grad)
+        return None, None, None, total, None
+
+
+def term_of(options: Sample) -> Contrast:
+    """What the kernel is asked for."""
+    hard = "labels" if type(options) is Sample else "own"
+    temperature = options.temperature if options.target_temperature is None else options.target_temperature
+    mask = isinstance(options, Instance) and options.target_mask
+    return Contrast(options.temperature, "soft" if options.targets == "soft" else hard, mask, temperature)
+
+
+def prototype_contrast(
+    student: Tensor, teacher: Tensor, candidates: Candidates, classes: int, options: Category, center: bool
+) -> Tensor:
+    """The category-wise term with prototypes: image rows against each class's mean logit row.
+
+    Args:
+        student: logits (B, C).
+        teacher: logits (B, C).
+        candidates: the teacher's rows; the batch's first.
+        classes: C.
+        options: of the perspective; weight and warm-up are not applied.
+        center: whether rows are centred.
+    """
+    labels = candidates.labels[: len(student)]
+    batch = Candidates((teacher,), labels, None)
+    losses = []
+    for direction in ("student", "teacher"):
+        if options.anchor not in (direction, "both"):
+            continue
+        # Student rows look among the teacher's prototypes, which the bank makes better; teacher rows look among the
+        # student's, and there are those of the batch only. Soft targets come from the teacher in both places.
+        anchors, rows, own = student, candidates, candidates
+        if direction == "teacher":
+            anchors, rows, own = teacher, Candidates((student,), labels, None), batch
+        means, present = class_means(rows, classes)
+        soft = None
+        if options.targets == "soft":
+            own_means = means if own is rows else class_means(own, classes)[0]
+            soft = at_least_float32(unit_rows(teacher, center), unit_rows(own_means, center))
+        a, z = at_least_float32(unit_rows(anchors, center), unit_rows(means, center))
+        relation = Relation(valid=present, own=labels, soft=None if soft is None else (soft[0], soft[1:]))
+        losses += contrast(a, [z], relation, [term_of(options)])
+    return _mean(losses)
+
+
+def class_means(rows: Candidates, classes: int) -> tuple[Tensor, Tensor]:
+    """Each class's mean row (C, d), zero where there is none, and (C,) bool, True where there is one."""
+    dtype = at_least_float32(*(logits[:0] for logits in rows.logits))[0].dtype
+    labels = rows.labels if rows.valid is None else rows.labels.masked_fill(~rows.valid, classes)
+    sums = torch.zeros(classes + 1, rows.logits[0].shape[1], dtype=dtype, device=labels.device)  # the last: not valid
+    start = 0
+    for logits in rows.logits:
+        sums = sums.index_add(0, labels[start : start + len(logits)], logits.to(dtype))
+        start += len(logits)
+    counts = torch.zeros(classes + 1, dtype=dtype, device=labels.device)
+    counts = counts.index_add(0, labels, torch.ones_like(labels, dtype=dtype))[:classes]
+    return sums[:classes] / counts.clamp(min=1).unsqueeze(1), counts > 0
+
+
+def _mean(losses: list[Tensor]) -> Tensor:
+    return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
