@@ -4,8 +4,8 @@
     python benchmarks/loss_scale.py --sizes 64x100        # one size, batch by classes
     python benchmarks/loss_scale.py --switch              # where the two forms of MCLD's kernel take equally long
 
-The sides take turns: MCLD with its matrices of products whole (plain) and in blocks, as the method chooses by itself,
-the category-wise term alone in both forms, KD, DKD, DIST, and a step of CRD (with 16,384 negatives for each image of
+The sides take turns: MCLD in the form of its kernel that it chooses by itself, with its matrices of products whole and
+in the plain operations of PyTorch, and in blocks; the category-wise term alone in these two forms; KD, DKD, DIST, and a step of CRD (with 16,384 negatives for each image of
 50,000, on features of 128). Peak memory is of one call in a fresh process, above logits, labels and what the method
 holds, the gradient of the logits included. Prints medians with the smallest and the largest, and the targets that we
 set ourselves; writes a dated JSON and a picture to --results.
@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from _harness import RESULTS, in_fresh_process, in_turn, peak_memory, ratios, spread, write_results
-from mcld.contrast import FORMS, Contrast, Relation, contrast, force_form
+from mcld.contrast import Contrast, Relation, contrast, force_form
 from mcld.methods import Method, Outputs, Shapes, create_method
 from mcld.methods.mcld import MCLD
 
@@ -137,7 +137,7 @@ def check_targets(results: dict[str, dict[str, Any]], training_step_ms: float) -
 
 
 def find_switch(repeats: int, device: torch.device) -> dict[str, Any]:
-    """Both forms of the kernel on ever larger matrices of products; prints the ratio of their times."""
+    """The kernel on ever larger matrices of products, whole and in blocks; prints the ratio of their times."""
     found: dict[str, Any] = {}
     terms = [Contrast(0.1, "own", target_mask=True), Contrast(0.1, "labels")]
     for n, N, d in (
@@ -155,10 +155,10 @@ def find_switch(repeats: int, device: torch.device) -> dict[str, Any]:
             with force_form(form):
                 torch.autograd.backward(torch.stack(contrast(a, [z], relation, terms)).sum())
 
-        forms = {form: functools.partial(run, form, a, z, relation) for form in FORMS}
+        forms = {form: functools.partial(run, form, a, z, relation) for form in ("whole", "blocked")}
         seconds = in_turn(forms, repeats, device)
-        ratio = ratios(seconds["blocked"], seconds["plain"])
-        print(f"{n:>6} × {N:<6} d {d:<5} 2^{math.log2(n * N):4.1f}  blocked ÷ plain {spread(ratio, '×')}", flush=True)
+        ratio = ratios(seconds["blocked"], seconds["whole"])
+        print(f"{n:>6} × {N:<6} d {d:<5} 2^{math.log2(n * N):4.1f}  blocked ÷ whole {spread(ratio, '×')}", flush=True)
         found[f"{n}x{N}x{d}"] = seconds
     return found
 
@@ -198,7 +198,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="*", default=list(SIZES), metavar="BxC")
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--training-step", type=float, default=700.0, metavar="MS", help="of resnet8x4, for the share")
-    parser.add_argument("--switch", action="store_true", help="compare the kernel's two forms only")
+    parser.add_argument("--switch", action="store_true", help="compare whole matrices with blocks only")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR")
     parser.add_argument("--memory", nargs=2, metavar=("SIDE", "BxC"), help="print the peak bytes of one call")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mcld import MCLD, info_nce
 from mcld import contrast as kernel
-from mcld.contrast import FORMS, Contrast, Relation, contrast, force_form
+from mcld.contrast import FORMS, Contrast, Relation, blocks, contrast, force_form
 
 Problem = tuple[Tensor, list[Tensor], Relation, list[Contrast]]
 OTHERS = ("whole", "blocked")
@@ -18,8 +18,8 @@ OTHERS = ("whole", "blocked")
 
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel, "BLOCK", 1)  # so that the least number of candidates, 16, makes a block
-    monkeypatch.setattr(kernel, "ANCHORS", 6)
+    monkeypatch.setattr(blocks, "BLOCK", 1)  # so that the least number of candidates, 16, makes a block
+    monkeypatch.setattr(blocks, "ANCHORS", 6)
 
 
 def problem(n: int, sizes: tuple[int, ...], d: int = 5, seed: int = 0, classes: int = 4) -> Problem:

@@ -1,15 +1,17 @@
 """The terms of MCLD, without their weights: which rows are compared with which, and in what direction."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
-from mcld.contrast import Contrast, Relation, contrast, force_form, is_whole, joined, values_and_slopes, weighted_slope
+from mcld.contrast import Contrast, Relation, contrast, force_form, is_whole
+from mcld.contrast.parts import joined
+from mcld.contrast.whole import values_and_slopes, weighted_slope
 from mcld.methods._base import Terms
 from mcld.methods._mcld_options import Category, Instance, Sample
-from mcld.rows import at_least_float32, constant_step, unit_and_scale, unit_rows, unit_rows_gradient
+from mcld.rows import at_least_float32, constant_step, no_autocast, unit_and_scale, unit_rows, unit_rows_gradient
 
 
 class Candidates(NamedTuple):
@@ -126,6 +128,11 @@ def _step_by_step(comparisons: Sequence[Comparison], center: bool, student: Tens
     return values
 
 
+Layout: TypeAlias = list[tuple[bool, list[tuple[bool, int]]]]
+"""What is kept for the backward pass: for each comparison whether it is of columns, and for each of its directions
+whether it is from the student, and its number of terms."""
+
+
 class _Whole(torch.autograd.Function):
     """All values of small matrices as one function, as small sizes cost what the number of functions is."""
 
@@ -135,7 +142,7 @@ class _Whole(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         values: list[Tensor] = []
         kept: list[Tensor] = [student, teacher]
-        layout: list[tuple[bool, list[tuple[bool, int]]]] = []  # of what is kept
+        layout: Layout = []
         for comparison in comparisons:
             both = torch.stack([student.T, teacher.T] if comparison.columns else [student, teacher])
             units, scales = unit_and_scale(both, center, step)
@@ -156,25 +163,31 @@ class _Whole(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         comparisons, center, layout = ctx.more
         student, teacher, *kept = ctx.saved_tensors
-        if torch.is_grad_enabled():  # the gradient itself is to be differentiated
-            with force_form("plain"):
-                values = _step_by_step(comparisons, center, student, teacher)
-            return None, None, None, *torch.autograd.grad(values, student, grads, create_graph=True), None
-        left, left_grads = iter(kept), iter(grads)
-        total: Tensor | None = None
-        for columns, sides in layout:
-            unit, scale = next(left), next(left)
-            by_unit: Tensor | None = None
-            for from_student, number in sides:
-                other = next(left)
-                slope = weighted_slope([next(left) for _ in range(number)], [next(left_grads) for _ in range(number)])
-                part = slope @ other if from_student else slope.T @ other
-                by_unit = part if by_unit is None else by_unit.add_(part)
-            assert by_unit is not None
-            grad = unit_rows_gradient(by_unit, unit, scale, center)
-            grad = grad.T if columns else grad
-            total = grad if total is None else total.add_(grad)
-        return None, None, None, total, None
+        with no_autocast(student):
+            if torch.is_grad_enabled():  # the gradient itself is to be differentiated
+                with force_form("plain"):
+                    values = _step_by_step(comparisons, center, student, teacher)
+                return None, None, None, *torch.autograd.grad(values, student, grads, create_graph=True), None
+            return None, None, None, _gradient(layout, iter(kept), iter(grads), center), None
+
+
+def _gradient(layout: Layout, kept: Iterator[Tensor], grads: Iterator[Tensor], center: bool) -> Tensor:
+    """The gradient by the student's logits, from what the forward pass kept and the gradients by the values."""
+    total: Tensor | None = None
+    for columns, sides in layout:
+        unit, scale = next(kept), next(kept)
+        by_unit: Tensor | None = None
+        for from_student, number in sides:
+            other = next(kept)
+            slope = weighted_slope([next(kept) for _ in range(number)], [next(grads) for _ in range(number)])
+            part = slope @ other if from_student else slope.T @ other
+            by_unit = part if by_unit is None else by_unit.add_(part)
+        assert by_unit is not None
+        grad = unit_rows_gradient(by_unit, unit, scale, center)
+        grad = grad.T if columns else grad
+        total = grad if total is None else total.add_(grad)
+    assert total is not None
+    return total
 
 
 def term_of(options: Sample) -> Contrast:

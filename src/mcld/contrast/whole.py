@@ -1,0 +1,136 @@
+"""The terms from the whole matrix of products: in operations that autograd knows, and with the gradient written out."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mcld.contrast.parts import Contrast, Part, Relation, joined
+from mcld.rows import no_autocast
+
+
+def plain(anchors: Tensor, candidates: Sequence[Tensor], relation: Relation, terms: Sequence[Contrast]) -> list[Tensor]:
+    """The terms in operations that autograd and the compiler know."""
+    part = whole_part(anchors, candidates, relation)
+    scaled = {term.temperature: part.products / term.temperature for term in terms}
+    losses = []
+    for term in terms:
+        exponents, excluded = scaled[term.temperature], part.excluded(term)
+        if excluded is not None:
+            exponents = exponents.masked_fill(excluded, float("-inf"))
+        if term.targets == "own":
+            index = relation.own
+            if index is None:
+                index = torch.arange(relation.first, relation.first + len(anchors), device=anchors.device)
+            losses.append(F.cross_entropy(exponents, index))
+            continue
+        log_shares = exponents.log_softmax(dim=1)
+        if excluded is not None:  # as a weight of 0 times −inf is NaN
+            log_shares = log_shares.masked_fill(excluded, 0.0)
+        losses.append((part.target_weights(term, excluded) * log_shares).sum() / -len(anchors))
+    return losses
+
+
+def values_and_slopes(
+    anchors: Tensor, candidates: Sequence[Tensor], relation: Relation, terms: Sequence[Contrast]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Each term, and its derivative by the products (n, N), from the whole matrix; not differentiable.
+
+    Half the operations of what autograd would record, which is what small sizes cost. Arguments as in :func:`contrast`.
+    """
+    part = whole_part(anchors, candidates, relation)
+    scaled = {term.temperature: part.products / term.temperature for term in terms}
+    pairs = [_value_and_slope(part, term, scaled[term.temperature], relation) for term in terms]
+    return [value for value, _ in pairs], [slope for _, slope in pairs]
+
+
+def weighted_slope(slopes: Sequence[Tensor], grads: Sequence[Tensor]) -> Tensor:
+    """The derivative by the products of whatever has these derivatives by the terms."""
+    slope = slopes[0] * grads[0]
+    for other, grad in zip(slopes[1:], grads[1:], strict=True):
+        slope.addcmul_(other, grad)
+    return slope
+
+
+def whole(relation: Relation, terms: Sequence[Contrast], anchors: Tensor, *candidates: Tensor) -> tuple[Tensor, ...]:
+    """The terms, with their derivatives by the products kept for the backward pass."""
+    return _Whole.apply(relation, terms, anchors, *candidates)  # type: ignore[no-any-return]
+
+
+class _Whole(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, relation: Relation, terms: Sequence[Contrast], anchors: Tensor, *candidates: Tensor
+    ) -> tuple[Tensor, ...]:
+        with no_autocast(anchors):
+            values, slopes = values_and_slopes(anchors, candidates, relation, terms)
+        ctx.save_for_backward(anchors, *candidates, *slopes)
+        ctx.more = relation, terms
+        return tuple(values)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        relation, terms = ctx.more
+        anchors, *others = ctx.saved_tensors
+        candidates, slopes = others[: -len(terms)], others[-len(terms) :]
+        wanted = ctx.needs_input_grad[2:]
+        with no_autocast(anchors):
+            if torch.is_grad_enabled():  # the gradient itself is to be differentiated
+                return None, None, *differentiable_gradient(anchors, candidates, relation, terms, wanted, grads)
+            slope = weighted_slope(slopes, grads)
+            by_anchors = slope @ joined(candidates) if wanted[0] else None
+            by_candidates: Sequence[Tensor | None] = [None] * len(candidates)
+            if any(wanted[1:]):
+                by_candidates = (slope.T @ anchors).split([len(rows) for rows in candidates])
+        return None, None, by_anchors, *by_candidates
+
+
+def _value_and_slope(part: Part, term: Contrast, exponents: Tensor, relation: Relation) -> tuple[Tensor, Tensor]:
+    """A term and its derivative by the products (n, N); the exponents stay as they are."""
+    n, excluded = len(exponents), part.excluded(term)
+    if excluded is not None:
+        exponents = exponents.masked_fill(excluded, float("-inf"))
+    log_shares = exponents.log_softmax(dim=1)
+    slope = log_shares.exp()
+    if term.targets == "own" and relation.own is None:
+        total = log_shares.diagonal(relation.first).sum()
+        slope.diagonal(relation.first).sub_(1)
+    elif term.targets == "own":
+        assert relation.own is not None
+        index = relation.own.unsqueeze(1)
+        total = log_shares.gather(1, index).sum()
+        slope.scatter_add_(1, index, slope.new_full((n, 1), -1.0))
+    else:
+        weights = part.target_weights(term, excluded)
+        if excluded is not None:  # as a weight of 0 times −inf is NaN
+            log_shares.masked_fill_(excluded, 0.0)
+        total = log_shares.mul_(weights).sum()
+        if term.targets == "weights":  # which need not sum to exactly 1
+            slope.mul_(weights.sum(dim=1, keepdim=True))
+        slope.sub_(weights)
+    return total / -n, slope.mul_(1 / (n * term.temperature))
+
+
+def whole_part(anchors: Tensor, candidates: Sequence[Tensor], relation: Relation) -> Part:
+    """All candidates as one part."""
+    if relation.soft is not None:
+        relation = relation._replace(soft=(relation.soft[0], [joined(relation.soft[1])]))
+    rows = joined(candidates)
+    return Part(anchors, [rows], 0, slice(0, len(rows)), 0, relation)
+
+
+def differentiable_gradient(
+    anchors: Tensor,
+    candidates: Sequence[Tensor],
+    relation: Relation,
+    terms: Sequence[Contrast],
+    wanted: Sequence[bool],
+    grads: Sequence[Tensor],
+) -> list[Tensor | None]:
+    """The gradient by anchors and pieces of candidates, as far as wanted, where that is to be differentiated itself."""
+    losses = plain(anchors, candidates, relation, terms)
+    inputs = [x for x, needed in zip((anchors, *candidates), wanted, strict=True) if needed]
+    found = iter(torch.autograd.grad(losses, inputs, grads, create_graph=True))
+    return [next(found) if needed else None for needed in wanted]
