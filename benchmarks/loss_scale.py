@@ -1,14 +1,14 @@
 """What a loss costs: time and peak memory of losses with their backward pass, from small batches to many classes.
 
-    python benchmarks/loss_scale.py                       # everything: about half an hour on two cores, 8 GB of memory
+    python benchmarks/loss_scale.py                       # everything: about ten minutes on two cores, 8 GB of memory
     python benchmarks/loss_scale.py --sizes 64x100        # one size, batch by classes
-    python benchmarks/loss_scale.py --switch              # where the two forms of MCLD's kernel take equally long
+    python benchmarks/loss_scale.py --switch              # where whole matrices and blocks take equally long
 
-The sides take turns: MCLD in the form of its kernel that it chooses by itself, with its matrices of products whole and
-in the plain operations of PyTorch, and in blocks; the category-wise term alone in these two forms; KD, DKD, DIST, and a step of CRD (with 16,384 negatives for each image of
-50,000, on features of 128). Peak memory is of one call in a fresh process, above logits, labels and what the method
-holds, the gradient of the logits included. Prints medians with the smallest and the largest, and the targets that we
-set ourselves; writes a dated JSON and a picture to --results.
+The sides take turns: MCLD in the form of its kernel that it chooses by itself, in plain operations of PyTorch on whole
+matrices of products, and in blocks; the category-wise term alone in these two forms; KD, DKD, DIST, and a step of CRD
+(with 16,384 negatives for each image of 50,000, on features of 128). Peak memory is of one call in a fresh process,
+above logits, labels and what the method holds, the gradient of the logits included. Prints medians with the smallest
+and the largest, and the targets that we set ourselves; writes a dated JSON and a picture to --results.
 """
 
 import argparse
