@@ -261,6 +261,33 @@ def test_a_bank_of_all_training_images_is_filled_once_and_compared_with(standard
     assert combined.state_dict()["methods.mcld.bank._extra_state"] == {}
 
 
+@pytest.mark.parametrize("form", ["columns", "prototypes"])
+def test_probabilities_in_place_of_logits(form: str) -> None:
+    s, t, y = batch()
+    more, more_labels = batch(9, seed=1)[1:]
+    index = torch.tensor([3, 1, 4, 8, 0, 2])
+    options = reading("student", "soft", True, form)
+    method, same = MCLD(*options, softmax=2.0, bank=-1), MCLD(*options, bank=-1)
+    method.fill_bank(more, more_labels, torch.arange(9))
+    same.fill_bank((more / 2).softmax(dim=1), more_labels, torch.arange(9))
+    expected = same((s / 2).softmax(dim=1), (t / 2).softmax(dim=1), y, 1.0, index)
+    torch.testing.assert_close(method(s, t, y, 1.0, index), expected)
+    shifted = method(s + torch.arange(6).unsqueeze(1), t - 3, y, 1.0, index)
+    torch.testing.assert_close(shifted, expected)
+    s.requires_grad_()
+    assert torch.autograd.gradcheck(lambda s: tuple(method(s, t, y, 1.0, index).values()), (s,))
+    half = MCLD(softmax=4.0)(s.half(), t.half(), y)
+    torch.testing.assert_close(half, MCLD(softmax=4.0)(s.half().float(), t.half().float(), y))
+
+
+def test_probabilities_of_huge_logits_are_finite() -> None:
+    s, t, y = batch(dtype=torch.float32)
+    s = (1e4 * s).requires_grad_()
+    terms = MCLD(softmax=1.0)(s, 1e4 * t, y)
+    assert all(term.isfinite() for term in terms.values())
+    assert torch.autograd.grad(total(terms), s)[0].isfinite().all()
+
+
 def test_methods_without_a_bank_refuse_one() -> None:
     t, y = batch()[1:]
     with pytest.raises(InputError, match="KD has no bank to fill"):
@@ -448,6 +475,7 @@ def test_outputs_are_accepted() -> None:
 
 
 BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
+    ({"softmax": 0}, "softmax is 0; expected a positive number"),
     ({"instance": {"weight": -1}}, "instance.weight is -1; expected a number of at least 0"),
     ({"sample": {"temperature": 0}}, "sample.temperature is 0; expected a positive number"),
     ({"category": {"temperature": math.nan}}, "category.temperature is nan; expected a positive number"),

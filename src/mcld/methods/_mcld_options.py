@@ -115,6 +115,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "uncentered": {"center": False},
     "bank4096": {"bank": 4096},
     "standardized": {"standardize": True},
+    "probabilities": {"softmax": 4.0},
     "ckd": {
         "instance": {"weight": 100.0, "temperature": 1.0, "anchor": "teacher", "target_mask": False},
         "sample": {"weight": 0.0},

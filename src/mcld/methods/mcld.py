@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from mcld.bank import CandidateBank
-from mcld.checks import check_flag, check_row_integers, check_share
+from mcld.checks import check_flag, check_options, check_row_integers, check_share
 from mcld.contrast import Relation
 from mcld.errors import InputError
 from mcld.methods._base import Method, Outputs, Terms, check_batch
 from mcld.methods._mcld_options import PRESETS, Category, Instance, Sample, options_of
 from mcld.methods._mcld_terms import Candidates, Comparison, compare, prototype_contrast
 from mcld.methods._standardize import standardize_rows
-from mcld.rows import no_autocast
+from mcld.rows import at_least_float32, no_autocast
 
 
 class MCLD(Method):
@@ -42,8 +42,8 @@ class MCLD(Method):
 
     Alternatives, by option: the anchor side (``anchor``), the Target Mask (``instance.target_mask``), centring
     (``center``), class prototypes instead of columns (``category.form``), soft targets (``targets``), a candidate bank
-    (``bank``). The presets name them. CKD is the instance-wise term with ``center=False`` and
-    ``Instance(temperature=1, anchor="teacher", target_mask=False)``, times a weight of 10 to 100.
+    (``bank``), probabilities instead of logits (``softmax``). The presets name them. CKD is the instance-wise term with
+    ``center=False`` and ``Instance(temperature=1, anchor="teacher", target_mask=False)``, times a weight of 10 to 100.
 
     With a bank, the student's rows are also compared with the teacher's logits of earlier steps; a stored row of an
     image that is in the batch gives way to the batch's own, when ``index`` says which images these are. Without
@@ -60,7 +60,9 @@ class MCLD(Method):
     (:func:`mcld.rows.unit_rows`). So the columns of a single image contribute log C and no gradient.
 
     With ``standardize`` the logits of both are standardised first (LSKD). Centred cosines of rows do not see that; the
-    columns do, in which each image then has the same say.
+    columns do, in which each image then has the same say. With ``softmax`` the rows and columns of probabilities
+    softmax(z / T) are compared, not those of logits z: cosines of logits give every class the same say, those of
+    probabilities listen to the likely ones. DIST correlates such rows and columns, without contrast.
 
     Args:
         instance: options of the instance-wise term, as :class:`Instance` or a mapping.
@@ -70,6 +72,7 @@ class MCLD(Method):
         bank: rows of the candidate bank, at least 0; −1 for all training images, without augmentation, of which those
             in the batch give way to the batch's own.
         standardize: true or false; give each row of logits mean 0 and standard deviation 1 first.
+        softmax: T > 0, to compare probabilities at this temperature in place of logits; none for logits.
 
     Raises:
         InputError: for an unknown option, a value out of range, three weights of 0, or a bank where none can be used.
@@ -102,6 +105,7 @@ class MCLD(Method):
         center: bool = True,
         bank: int = 0,
         standardize: bool = False,
+        softmax: float | None = None,
     ) -> None:
         super().__init__()
         self.instance = options_of(Instance, instance)
@@ -111,6 +115,9 @@ class MCLD(Method):
         check_flag("standardize", standardize)
         self.center = center
         self.standardize = standardize
+        if softmax is not None:
+            check_options(positive={"softmax": softmax})
+        self.softmax = softmax
         if not any(options.weight for options in (self.instance, self.sample, self.category)):
             raise InputError(
                 "instance.weight, sample.weight and category.weight are all 0; expected one that is positive"
@@ -136,7 +143,7 @@ class MCLD(Method):
             InputError: for shapes that do not fit, or when no term can use a bank.
         """
         self._check_bank_use()
-        self.bank.fill(standardize_rows(logits) if self.standardize else logits, labels, index)
+        self.bank.fill(self._compared(logits), labels, index)
 
     def forward(
         self,
@@ -156,10 +163,9 @@ class MCLD(Method):
         if index is not None:
             check_row_integers("index", index, len(labels))
         labels = labels.to(torch.int64)
-        if self.standardize:
-            s, t = standardize_rows(s), standardize_rows(t)
         terms: Terms = {}
         with no_autocast(s):
+            s, t = self._compared(s), self._compared(t)
             for name, term in self._terms(s, t, labels, index).items():
                 weight = getattr(self, name).weight
                 terms[name] = term if weight == 1 else weight * term
@@ -168,6 +174,14 @@ class MCLD(Method):
         if self.training and not self.bank.fixed and self.bank.size:
             self.bank.extend(t, labels, index)
         return terms
+
+    def _compared(self, logits: Tensor) -> Tensor:
+        """What is compared: logits or, as the options say, what is made of them."""
+        if self.standardize:
+            logits = standardize_rows(logits)
+        if self.softmax is None:
+            return logits
+        return (at_least_float32(logits)[0] / self.softmax).softmax(dim=1)
 
     def _candidates(self, teacher: Tensor, labels: Tensor, index: Tensor | None) -> Candidates:
         self.bank.check_classes(teacher.shape[1])
@@ -220,4 +234,5 @@ class MCLD(Method):
 
     def extra_repr(self) -> str:
         """The options, for printing."""
-        return f"{self.instance}, {self.sample}, {self.category}, center={self.center}, standardize={self.standardize}"
+        options = ", ".join(f"{name}={getattr(self, name)}" for name in ("center", "standardize", "softmax"))
+        return f"{self.instance}, {self.sample}, {self.category}, {options}"
