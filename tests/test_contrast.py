@@ -92,8 +92,8 @@ def test_a_first_block_in_which_nothing_counts() -> None:
 
 
 def test_own_candidates_may_repeat() -> None:
-    anchors, candidates, _, _ = problem(6, (40,))
-    relation = Relation(own=torch.tensor([3, 39, 3, 0, 17, 3]))
+    anchors, candidates, _, _ = problem(7, (40,))
+    relation = Relation(own=torch.tensor([3, 39, 3, 0, 17, 3, 39]))
     check_forms((anchors, candidates, relation, [Contrast(0.2)]))
 
 
@@ -132,6 +132,29 @@ def test_the_gradient_can_be_differentiated(form: str) -> None:
             return tuple(contrast(a, z, relation, terms))
 
     assert torch.autograd.gradgradcheck(losses, inputs)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_anchors_and_candidates_made_of_one_another(form: str) -> None:
+    x = torch.randn(8, 5, dtype=torch.float64, requires_grad=True)
+    for other in (x, 2 * x.flip(0)):
+        with force_form(form):
+            loss = info_nce(x, other, temperature=0.5)
+        (first,), (second,) = (
+            torch.autograd.grad(loss, x, retain_graph=True, create_graph=again) for again in (False, True)
+        )
+        torch.testing.assert_close(second, first)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_targets_that_change_before_the_backward_pass_are_noticed(form: str) -> None:
+    a, z = (torch.randn(4, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    weights = torch.eye(4, dtype=torch.float64)
+    with force_form(form):
+        loss = info_nce(a, z, weights, temperature=0.5)
+    weights.zero_()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        torch.autograd.grad(loss, a, create_graph=True)
 
 
 @pytest.mark.parametrize("form", OTHERS)
@@ -250,3 +273,41 @@ def test_small_sizes_of_mcld_are_one_function() -> None:
     s = torch.randn(4, 3, requires_grad=True)
     terms = MCLD(category={"warmup": 0})(s, torch.randn(4, 3), torch.tensor([0, 1, 1, 2]))
     assert len({term.grad_fn for term in terms.values()}) == 1
+
+
+def test_the_teacher_may_come_from_inference_mode_and_be_overwritten() -> None:
+    g = torch.Generator().manual_seed(0)
+    s = torch.randn(4, 3, generator=g).requires_grad_()
+    y = torch.tensor([0, 1, 1, 2])
+    with torch.inference_mode():
+        made = torch.randn(4, 3, generator=g)
+    t = made.clone()
+    terms, same = MCLD()(s, made, y), MCLD()(s, t, y)
+    t.zero_()
+    found, expected = (torch.autograd.grad(torch.stack(list(one.values())).sum(), s) for one in (terms, same))
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_batch_of_gradients_of_one_term() -> None:
+    s, y = torch.randn(4, 3, requires_grad=True), torch.tensor([0, 1, 1, 2])
+    for term in MCLD()(s, torch.randn(4, 3), y).values():
+        (one,) = torch.autograd.grad(term, s, retain_graph=True)
+        both = [torch.tensor([1.0, 2.0])]
+        (many,) = torch.autograd.grad((term,), (s,), both, is_grads_batched=True, retain_graph=True)
+        torch.testing.assert_close(many, torch.stack([one, 2 * one]))
+
+
+def test_the_order_of_the_terms_is_that_of_the_perspectives() -> None:
+    s, y = torch.randn(4, 3, requires_grad=True), torch.tensor([0, 1, 1, 2])
+    terms = MCLD(instance={"anchor": "teacher"})(s, torch.randn(4, 3), y)
+    assert list(terms) == ["instance", "sample", "category"]
+
+
+def test_a_half_precision_row_is_constant_in_every_derivative() -> None:
+    s = torch.tensor([[1000.0, 1000.0, 1004.0, 1000.0], [0.0, 1.0, 2.0, 3.0]], dtype=torch.bfloat16, requires_grad=True)
+    loss = MCLD(category={"weight": 0})(s, torch.randn(2, 4), torch.tensor([0, 1]))["instance"]
+    (first,), (second,) = (
+        torch.autograd.grad(loss, s, retain_graph=True, create_graph=again) for again in (False, True)
+    )
+    torch.testing.assert_close(second, first)
+    assert torch.equal(first[0], torch.zeros(4, dtype=torch.bfloat16))

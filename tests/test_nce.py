@@ -12,7 +12,7 @@ from tests.reference import nce as reference
 from torch import Tensor
 
 from mcld import InputError, info_nce
-from mcld.rows import _differentiable, constant_step, unit_rows
+from mcld.rows import constant_step, differentiable_unit_rows, unit_rows
 
 LOW = [torch.float16, torch.bfloat16]
 
@@ -266,7 +266,7 @@ def test_the_written_out_gradient_of_unit_rows_is_that_of_autograd(center: bool)
     results = []
     for rows in (x.clone().requires_grad_(), x.T.contiguous().T.requires_grad_()):
         step = constant_step(rows)
-        for out in (unit_rows(rows, center), _differentiable(rows, center, step)):
+        for out in (unit_rows(rows, center), differentiable_unit_rows(rows, center, step)):
             results.append((out, *torch.autograd.grad(out, rows, grad)))
     for other in results[1:]:
         torch.testing.assert_close(other, results[0], rtol=1e-12, atol=1e-12)

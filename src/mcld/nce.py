@@ -28,7 +28,8 @@ def info_nce(
     2004.11362, eq. 2). The rows are taken as given; :func:`mcld.rows.unit_rows` makes the products cosines.
     Half-precision input is computed in float32, inside and outside autocast; float64 stays float64.
 
-    Large matrices of products are never held as a whole: they are computed in blocks (:mod:`mcld.contrast`).
+    Large matrices of products are never held as a whole: they are computed in blocks (:mod:`mcld.contrast`). The
+    gradient can be differentiated again; forward-mode derivatives and ``torch.func`` are not for this function.
 
     Args:
         anchors: (n, d).

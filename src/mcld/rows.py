@@ -36,7 +36,7 @@ def unit_rows(x: Tensor, center: bool = True) -> Tensor:
     (rows,) = at_least_float32(x)
     step = constant_step(x)
     if torch.compiler.is_compiling():
-        return _differentiable(rows, center, step)
+        return differentiable_unit_rows(rows, center, step)
     if torch.is_grad_enabled() and x.requires_grad:
         unit: Tensor = _UnitRows.apply(rows, center, step)
         return unit
@@ -57,7 +57,7 @@ def unit_and_scale(x: Tensor, center: bool, step: float) -> tuple[Tensor, Tensor
         step: as :func:`constant_step` says of the numbers as they came.
     """
     # A unit row does not depend on its scale; dividing by the largest magnitude keeps the squares in range.
-    largest = _largest(x).clamp_(min=torch.finfo(x.dtype).tiny)
+    largest = _magnitude(x)
     rows = x / largest
     if center:
         rows.sub_(rows.mean(dim=-1, keepdim=True))
@@ -76,14 +76,23 @@ def unit_rows_gradient(grad: Tensor, unit: Tensor, scale: Tensor, center: bool) 
     return out.mul_(scale)
 
 
+def _magnitude(x: Tensor) -> Tensor:
+    """The largest magnitude of each row, but no less than what the inverse of the smallest difference can be of."""
+    number = torch.finfo(x.dtype)
+    return _largest(x).clamp_(min=number.tiny / number.eps)
+
+
 def _largest(x: Tensor) -> Tensor:
     return x.abs().amax(dim=-1, keepdim=True)  # several times faster than the norm of order infinity
 
 
-def _differentiable(x: Tensor, center: bool, step: float) -> Tensor:
-    """The same in few operations that can be compiled, and differentiated more than once; holds more memory."""
+def differentiable_unit_rows(x: Tensor, center: bool, step: float) -> Tensor:
+    """:func:`unit_rows` in few operations that can be compiled, and differentiated more than once; holds more memory.
+
+    Arguments as those of :func:`unit_and_scale`.
+    """
     tiny = torch.finfo(x.dtype).tiny
-    rows = x / _largest(x.detach()).clamp_(min=tiny)
+    rows = x / _magnitude(x.detach())
     if center:
         rows = rows - rows.detach().mean(dim=-1, keepdim=True)  # normalisation does not see it, but it stays precise
     # A constant row becomes something finite here, and is multiplied by 0 then, as is its gradient.
@@ -108,7 +117,11 @@ class _UnitRows(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         x, unit, scale = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient itself is to be differentiated
-            return *torch.autograd.grad(_differentiable(x, *ctx.options), x, grad, create_graph=True), None, None
+            return (
+                *torch.autograd.grad(differentiable_unit_rows(x, *ctx.options), x, grad, create_graph=True),
+                None,
+                None,
+            )
         return unit_rows_gradient(grad, unit, scale, ctx.options[0]), None, None
 
 

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from mcld.contrast.blocks import blocked
 from mcld.contrast.parts import Contrast, Relation
-from mcld.contrast.whole import plain, whole
+from mcld.contrast.matrix import plain, whole
 from mcld.rows import no_autocast
 
-__all__ = ["FORMS", "Contrast", "Relation", "contrast", "force_form", "is_whole"]
+__all__ = ["FORMS", "Contrast", "Relation", "contrast", "force_form", "takes_whole"]
 
 WHOLE = 2**22
 """Products (n · N) up to which the matrix is held as a whole. Where the two take equally long, as measured by
@@ -47,7 +47,7 @@ def contrast(
     """Each term's mean over the anchors, from one pass over the products; nothing is checked.
 
     Gradients flow to anchors and candidates, through ``plain`` also to the weights. They can be differentiated again
-    (in the plain form, with its memory); forward-mode derivatives and ``torch.func`` need the plain form.
+    (in the plain form, with its memory). Forward-mode derivatives and ``torch.func`` work in the plain form alone.
 
     Args:
         anchors: (n, d), float32 or float64.
@@ -55,7 +55,7 @@ def contrast(
         relation: of anchors and candidates. Every anchor has at least one candidate that counts, its targets do.
         terms: at least one.
     """
-    small, compiled = is_whole(len(anchors), sum(map(len, candidates))), torch.compiler.is_compiling()
+    small, compiled = takes_whole(len(anchors), sum(map(len, candidates))), torch.compiler.is_compiling()
     learnt = relation.weights is not None and relation.weights.requires_grad
     if _forced == "plain" or learnt or (small and compiled):
         with no_autocast(anchors):
@@ -67,6 +67,6 @@ def contrast(
     return list((whole if small else blocked)(relation, terms, anchors, *candidates))
 
 
-def is_whole(n: int, N: int) -> bool:
-    """Whether the products of n anchors with N candidates are held as a whole, with their gradient written out."""
+def takes_whole(n: int, N: int) -> bool:
+    """Whether n anchors and N candidates are contrasted in the form ``whole``."""
     return n * N <= WHOLE if _forced is None else _forced == "whole"

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mcld.contrast.parts import Contrast, Part, Relation
-from mcld.contrast.whole import differentiable_gradient
+from mcld.contrast.parts import Contrast, Part, Relation, put_together, taken_apart
+from mcld.contrast.matrix import differentiable_gradient
 from mcld.rows import no_autocast
 
 BLOCK = 2**20
@@ -115,14 +115,16 @@ class _Blocked(torch.autograd.Function):
                     one.add(part)
             indexed = any(term.targets == "own" for term in terms)
             own = torch.linalg.vecdot(anchors, _own_rows(anchors, candidates, relation)) if indexed else None
-        ctx.save_for_backward(anchors, *candidates)
-        ctx.more = relation, sums
+        related, rest = taken_apart(relation)
+        ctx.save_for_backward(anchors, *candidates, *related)
+        ctx.more = rest, sums, len(candidates)
         return tuple(one.loss(own) for one in sums)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        anchors, *candidates = ctx.saved_tensors
-        relation, sums = ctx.more
+        rest, sums, pieces = ctx.more
+        anchors, *others = ctx.saved_tensors
+        candidates, relation = others[:pieces], put_together(others[pieces:], rest)
         wanted = ctx.needs_input_grad[2:]
         with no_autocast(anchors):
             if torch.is_grad_enabled():  # the gradient itself is to be differentiated
@@ -150,6 +152,7 @@ class _Blocked(torch.autograd.Function):
                 if by_candidates[0] is not None and relation.own is None:
                     by_candidates[0][_own_place(anchors, relation)].addcmul_(anchors, factor, value=-1)
                 elif by_candidates[0] is not None:
+                    assert relation.own is not None
                     by_candidates[0].index_add_(0, relation.own, anchors * factor, alpha=-1)
         return None, None, by_anchors, *by_candidates
 

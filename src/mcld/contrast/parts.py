@@ -1,7 +1,7 @@
 """What is contrasted, as data, and the products of anchors with some candidates."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -44,6 +44,34 @@ class Relation(NamedTuple):
     weights: Tensor | None = None
     mask: Tensor | None = None
     first: int = 0
+
+
+_TENSOR = object()
+
+
+def taken_apart(relation: Relation) -> tuple[list[Tensor], list[Any]]:
+    """A relation's tensors, which autograd can watch over and let go of, and what is left of it without them."""
+    tensors: list[Tensor] = []
+
+    def left(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            tensors.append(value)
+            return _TENSOR
+        return [left(one) for one in value] if isinstance(value, (tuple, list)) else value
+
+    return tensors, [left(value) for value in relation]
+
+
+def put_together(tensors: Iterable[Tensor], rest: Sequence[Any]) -> Relation:
+    """The relation that :func:`taken_apart` made these of."""
+    taken = iter(tensors)
+
+    def whole(value: Any) -> Any:
+        if value is _TENSOR:
+            return next(taken)
+        return [whole(one) for one in value] if isinstance(value, list) else value
+
+    return Relation(*(whole(value) for value in rest))
 
 
 class Part:

@@ -6,12 +6,20 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from mcld.contrast import Contrast, Relation, contrast, force_form, is_whole
+from mcld.contrast import Contrast, Relation, contrast, takes_whole
 from mcld.contrast.parts import joined
-from mcld.contrast.whole import values_and_slopes, weighted_slope
+from mcld.contrast.matrix import plain, values_and_slopes, weighted_slope
 from mcld.methods._base import Terms
 from mcld.methods._mcld_options import Category, Instance, Sample
-from mcld.rows import at_least_float32, constant_step, no_autocast, unit_and_scale, unit_rows, unit_rows_gradient
+from mcld.rows import (
+    at_least_float32,
+    constant_step,
+    differentiable_unit_rows,
+    no_autocast,
+    unit_and_scale,
+    unit_rows,
+    unit_rows_gradient,
+)
 
 
 class Candidates(NamedTuple):
@@ -62,13 +70,13 @@ class Direction(NamedTuple):
     terms: Mapping[str, Contrast]
 
 
-def directions(comparison: Comparison, student: Tensor, teacher: Tensor) -> Iterator[Direction]:
+def directions(comparison: Comparison, student: Tensor, teacher: Sequence[Tensor]) -> Iterator[Direction]:
     """Each direction that some perspective's ``anchor`` asks for; from the teacher, among the batch alone.
 
     Args:
         comparison: what is compared.
         student: unit rows (B, d).
-        teacher: unit rows (B, d).
+        teacher: unit rows, those of the batch before those of the bank, in any pieces of which the first has the batch.
     """
     named, relation = comparison.named, comparison.relation
     for side in ("student", "teacher"):
@@ -76,13 +84,14 @@ def directions(comparison: Comparison, student: Tensor, teacher: Tensor) -> Iter
         if not used:
             continue
         from_student = side == "student"
-        anchors, candidates, related = student, (teacher, *comparison.bank), relation
+        counterparts = teacher[0][: len(student)]
+        anchors, candidates, related = student, teacher, relation
         if not from_student:
-            anchors, candidates = teacher, (student,)
+            anchors, candidates = counterparts, (student,)
             related = Relation(None if relation.labels is None else (relation.labels[0], relation.labels[0]))
         if any(options.targets == "soft" for options in used.values()):
             # The teacher's own rows: what the student would see if it were the teacher.
-            related = related._replace(soft=(teacher, candidates if from_student else (teacher,)))
+            related = related._replace(soft=(counterparts, candidates if from_student else (counterparts,)))
         terms = {name: term_of(options) for name, options in used.items()}
         yield Direction(from_student, anchors, candidates, related, terms)
 
@@ -100,13 +109,13 @@ def compare(student: Tensor, teacher: Tensor, comparisons: Sequence[Comparison],
     s, t = at_least_float32(student, teacher)
     same = student.dtype == teacher.dtype and all(rows.dtype is s.dtype for one in comparisons for rows in one.bank)
     sizes = [(C, C) if one.columns else (B, B + sum(map(len, one.bank))) for one in comparisons]
-    if same and all(is_whole(n, N) for n, N in sizes) and not torch.compiler.is_compiling():
+    if same and all(takes_whole(n, N) for n, N in sizes) and not torch.compiler.is_compiling():
         values = _Whole.apply(comparisons, center, constant_step(student), s, t)
     else:
         values = _step_by_step(comparisons, center, student, teacher)
-    found: dict[str, list[Tensor]] = {}
+    found: dict[str, list[Tensor]] = {name: [] for one in comparisons for name in one.named}
     for name, value in zip(_names(comparisons), values, strict=True):
-        found.setdefault(name, []).append(value)
+        found[name].append(value)
     return {name: _mean(losses) for name, losses in found.items()}
 
 
@@ -123,7 +132,7 @@ def _step_by_step(comparisons: Sequence[Comparison], center: bool, student: Tens
     for comparison in comparisons:
         s, t = (student.T, teacher.T) if comparison.columns else (student, teacher)
         a, z, *bank = at_least_float32(unit_rows(s, center), unit_rows(t, center), *comparison.bank)
-        for one in directions(comparison._replace(bank=bank), a, z):
+        for one in directions(comparison, a, [z, *bank]):
             values += contrast(one.anchors, one.candidates, one.relation, list(one.terms.values()))
     return values
 
@@ -141,51 +150,71 @@ class _Whole(torch.autograd.Function):
         ctx: Any, comparisons: Sequence[Comparison], center: bool, step: float, student: Tensor, teacher: Tensor
     ) -> tuple[Tensor, ...]:
         values: list[Tensor] = []
-        kept: list[Tensor] = [student, teacher]
+        kept: list[Tensor] = []
         layout: Layout = []
         for comparison in comparisons:
             both = torch.stack([student.T, teacher.T] if comparison.columns else [student, teacher])
             units, scales = unit_and_scale(both, center, step)
-            a, z = units.unbind()
-            kept += [a, scales[0]]
+            unit, counterparts = units.unbind()
+            rows = joined([counterparts, *comparison.bank])
+            kept += [unit, scales[0], rows]
             sides = []
-            for one in directions(comparison, a, z):
+            for one in directions(comparison, unit, [rows]):
                 found, slopes = values_and_slopes(one.anchors, one.candidates, one.relation, list(one.terms.values()))
                 values += found
-                kept += [joined(one.candidates) if one.from_student else one.anchors, *slopes]
+                kept += slopes
                 sides.append((one.from_student, len(slopes)))
             layout.append((comparison.columns, sides))
-        ctx.save_for_backward(*kept)
-        ctx.more = comparisons, center, layout
+        ctx.save_for_backward(student, *kept)
+        ctx.more = [one._replace(bank=()) for one in comparisons], center, step, layout
         return tuple(values)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        comparisons, center, layout = ctx.more
-        student, teacher, *kept = ctx.saved_tensors
+        comparisons, center, step, layout = ctx.more
+        student, *kept = ctx.saved_tensors
         with no_autocast(student):
             if torch.is_grad_enabled():  # the gradient itself is to be differentiated
-                with force_form("plain"):
-                    values = _step_by_step(comparisons, center, student, teacher)
-                return None, None, None, *torch.autograd.grad(values, student, grads, create_graph=True), None
-            return None, None, None, _gradient(layout, iter(kept), iter(grads), center), None
+                gradient = _differentiable_gradient(student, comparisons, center, step, layout, iter(kept), grads)
+            else:
+                gradient = _gradient(layout, iter(kept), iter(grads))
+        return None, None, None, gradient, None
 
 
-def _gradient(layout: Layout, kept: Iterator[Tensor], grads: Iterator[Tensor], center: bool) -> Tensor:
+def _differentiable_gradient(
+    student: Tensor,
+    comparisons: Sequence[Comparison],
+    center: bool,
+    step: float,
+    layout: Layout,
+    kept: Iterator[Tensor],
+    grads: Sequence[Tensor],
+) -> Tensor:
+    values = []
+    for comparison, (columns, sides) in zip(comparisons, layout, strict=True):
+        rows = [next(kept) for _ in range(3 + sum(number for _, number in sides))][2]
+        unit = differentiable_unit_rows(student.T if columns else student, center, step)
+        for one in directions(comparison, unit, [rows]):
+            values += plain(one.anchors, one.candidates, one.relation, list(one.terms.values()))
+    (gradient,) = torch.autograd.grad(values, student, grads, create_graph=True)
+    return gradient
+
+
+def _gradient(layout: Layout, kept: Iterator[Tensor], grads: Iterator[Tensor]) -> Tensor:
     """The gradient by the student's logits, from what the forward pass kept and the gradients by the values."""
     total: Tensor | None = None
     for columns, sides in layout:
-        unit, scale = next(kept), next(kept)
+        unit, scale, rows = next(kept), next(kept), next(kept)
         by_unit: Tensor | None = None
         for from_student, number in sides:
-            other = next(kept)
             slope = weighted_slope([next(kept) for _ in range(number)], [next(grads) for _ in range(number)])
-            part = slope @ other if from_student else slope.T @ other
-            by_unit = part if by_unit is None else by_unit.add_(part)
+            part = slope @ rows if from_student else slope.T @ rows[: len(slope)]
+            by_unit = part if by_unit is None else by_unit + part
         assert by_unit is not None
-        grad = unit_rows_gradient(by_unit, unit, scale, center)
+        # Where rows are centred, so are the teacher's, and with them what by_unit is a sum of.
+        grad = unit_rows_gradient(by_unit, unit, scale, center=False)
         grad = grad.T if columns else grad
-        total = grad if total is None else total.add_(grad)
+        total = grad if total is None else total + grad
     assert total is not None
     return total
 

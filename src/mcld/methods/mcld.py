@@ -155,7 +155,8 @@ class MCLD(Method):
     ) -> Terms:
         """Return the weighted terms ``instance``, ``sample`` and ``category``; those of weight 0 are left out.
 
-        See :meth:`Method.forward`. After the warm-up, ``progress`` makes no difference.
+        See :meth:`Method.forward`. After the warm-up, ``progress`` makes no difference. The terms may share one node of
+        the graph: a backward pass through one of them alone needs ``retain_graph`` if another follows.
         """
         s, t = check_batch(student, teacher, labels, values=self.check_values)
         if not torch.compiler.is_compiling():
@@ -170,7 +171,9 @@ class MCLD(Method):
                 weight = getattr(self, name).weight
                 terms[name] = term if weight == 1 else weight * term
             if "category" in terms and self.category.warmup:
-                terms["category"] = min(1.0, progress / self.category.warmup) * terms["category"]
+                ramp = min(1.0, progress / self.category.warmup)
+                if ramp < 1 or torch.compiler.is_compiling():  # compiled, a question would be a graph for every answer
+                    terms["category"] = ramp * terms["category"]
         if self.training and not self.bank.fixed and self.bank.size:
             self.bank.extend(t, labels, index)
         return terms

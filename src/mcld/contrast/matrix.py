@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mcld.contrast.parts import Contrast, Part, Relation, joined
+from mcld.contrast.parts import Contrast, Part, Relation, joined, put_together, taken_apart
 from mcld.rows import no_autocast
 
 
@@ -50,7 +50,7 @@ def weighted_slope(slopes: Sequence[Tensor], grads: Sequence[Tensor]) -> Tensor:
     """The derivative by the products of whatever has these derivatives by the terms."""
     slope = slopes[0] * grads[0]
     for other, grad in zip(slopes[1:], grads[1:], strict=True):
-        slope.addcmul_(other, grad)
+        slope = slope.addcmul(other, grad)  # not in place: one gradient may be a batch of them and another not
     return slope
 
 
@@ -66,18 +66,21 @@ class _Whole(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         with no_autocast(anchors):
             values, slopes = values_and_slopes(anchors, candidates, relation, terms)
-        ctx.save_for_backward(anchors, *candidates, *slopes)
-        ctx.more = relation, terms
+        related, rest = taken_apart(relation)
+        ctx.save_for_backward(anchors, *slopes, *candidates, *related)
+        ctx.more = rest, terms, len(candidates)
         return tuple(values)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        relation, terms = ctx.more
+        rest, terms, pieces = ctx.more
         anchors, *others = ctx.saved_tensors
-        candidates, slopes = others[: -len(terms)], others[-len(terms) :]
+        slopes, others = others[: len(terms)], others[len(terms) :]
+        candidates, related = others[:pieces], others[pieces:]
         wanted = ctx.needs_input_grad[2:]
         with no_autocast(anchors):
             if torch.is_grad_enabled():  # the gradient itself is to be differentiated
+                relation = put_together(related, rest)
                 return None, None, *differentiable_gradient(anchors, candidates, relation, terms, wanted, grads)
             slope = weighted_slope(slopes, grads)
             by_anchors = slope @ joined(candidates) if wanted[0] else None
@@ -110,7 +113,7 @@ def _value_and_slope(part: Part, term: Contrast, exponents: Tensor, relation: Re
         if term.targets == "weights":  # which need not sum to exactly 1
             slope.mul_(weights.sum(dim=1, keepdim=True))
         slope.sub_(weights)
-    return total / -n, slope.mul_(1 / (n * term.temperature))
+    return torch.rsub(total, 0.0, alpha=1 / n), slope.mul_(1 / (n * term.temperature))  # 0 − 0 is 0, −1 times 0 is −0
 
 
 def whole_part(anchors: Tensor, candidates: Sequence[Tensor], relation: Relation) -> Part:
@@ -130,6 +133,8 @@ def differentiable_gradient(
     grads: Sequence[Tensor],
 ) -> list[Tensor | None]:
     """The gradient by anchors and pieces of candidates, as far as wanted, where that is to be differentiated itself."""
+    # Aliases, as one may have been made of the other: what flows that way is not for this function to count.
+    anchors, *candidates = (x.view_as(x) for x in (anchors, *candidates))
     losses = plain(anchors, candidates, relation, terms)
     inputs = [x for x, needed in zip((anchors, *candidates), wanted, strict=True) if needed]
     found = iter(torch.autograd.grad(losses, inputs, grads, create_graph=True))
