@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from mcld.contrast.blocks import blocked
-from mcld.contrast.parts import Contrast, Relation
 from mcld.contrast.matrix import plain, whole
+from mcld.contrast.parts import Contrast, Relation
 from mcld.rows import no_autocast
 
 __all__ = ["FORMS", "Contrast", "Relation", "contrast", "force_form", "takes_whole"]

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mcld.contrast.parts import Contrast, Part, Relation, put_together, taken_apart
 from mcld.contrast.matrix import differentiable_gradient
+from mcld.contrast.parts import Contrast, Part, Relation, put_together, taken_apart
 from mcld.rows import no_autocast
 
 BLOCK = 2**20

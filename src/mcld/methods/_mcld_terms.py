@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from mcld.contrast import Contrast, Relation, contrast, takes_whole
-from mcld.contrast.parts import joined
 from mcld.contrast.matrix import plain, values_and_slopes, weighted_slope
+from mcld.contrast.parts import joined
 from mcld.methods._base import Terms
 from mcld.methods._mcld_options import Category, Instance, Sample
 from mcld.rows import (
