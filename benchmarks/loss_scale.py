@@ -126,9 +126,9 @@ def check_targets(results: dict[str, dict[str, Any]], training_step_ms: float) -
         found.append(("the same ÷ plain, time", ratio("1024x21841", "category blocked", "category plain"), 1.0, "×"))
     for size in results:
         if "MCLD" in results[size]["seconds"] and "MCLD plain" in results[size]["seconds"]:
-            best = min(ratio(size, "MCLD", side) for side in ("MCLD plain", "MCLD blocked"))
-            other = max(ratio(size, "MCLD", side) for side in ("MCLD plain", "MCLD blocked"))
-            found.append((f"own choice of form at {size} ÷ the faster one (÷ the other: {other:.2f})", best, 1.1, "×"))
+            other, faster = sorted(ratio(size, "MCLD", side) for side in ("MCLD plain", "MCLD blocked"))
+            what = f"own choice of form at {size} ÷ the faster of plain and blocked (÷ the other: {other:.2f})"
+            found.append((what, faster, 1.1, "×"))
     print()
     for what, value, bound, unit in found:
         verdict = "met" if value <= bound else f"MISSED by {100 * (value / bound - 1):.0f}%"
