@@ -99,7 +99,7 @@ def options_of(cls: type[OptionsT], given: OptionsT | Sample | Mapping[str, Any]
     return dataclasses.replace(given)
 
 
-def _every(**options: str) -> dict[str, dict[str, str]]:
+def _every(**options: str | float) -> dict[str, dict[str, str | float]]:
     """The same options for each perspective."""
     return {name: dict(options) for name in ("instance", "sample", "category")}
 
@@ -115,7 +115,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "uncentered": {"center": False},
     "bank4096": {"bank": 4096},
     "standardized": {"standardize": True},
-    "probabilities": {"softmax": 4.0},
+    "probabilities": {"softmax": 4.0, **_every(weight=3.0, temperature=0.2)},  # docs/how-we-read-the-paper.md
     "ckd": {
         "instance": {"weight": 100.0, "temperature": 1.0, "anchor": "teacher", "target_mask": False},
         "sample": {"weight": 0.0},
