@@ -91,12 +91,20 @@ def measure_memory(side: str, size: str, device: torch.device) -> int:
     return peak_memory(step, device)
 
 
+def own_memory(side: str, size: str, device: torch.device) -> int:
+    """The same in a process of its own, but on a device that counts its memory itself."""
+    if device.type == "cuda":
+        return measure_memory(side, size, device)
+    found: int = in_fresh_process("--memory", side, size, "--device", str(device))
+    return found
+
+
 def measure_size(size: str, sides: list[str], repeats: int, device: torch.device) -> dict[str, Any]:
     """Seconds and peak bytes of each side at one size."""
     B, C = map(int, size.split("x"))
     work = max(B * B * C, C * C * B)
     calls = 20 if work < 1e8 else 1
-    memory = {side: in_fresh_process("--memory", side, size, "--device", str(device)) for side in sides}
+    memory = {side: own_memory(side, size, device) for side in sides}
     steps = {side: make_step(side, size, device) for side in sides}
     if work > 1e10:  # seconds to minutes each
         repeats = 1 if work > 1e11 else min(repeats, 3)
