@@ -22,6 +22,12 @@ from mcld.methods._standardize import standardize_rows
 from mcld.rows import unit_rows
 
 OFF = {"weight": 0.0}
+LOGITS = MCLD.presets["logits"]
+
+
+def on_logits(*perspectives: Any, **options: Any) -> MCLD:
+    """MCLD on logits; its weights are 1 and its temperatures 0.1 where no perspective is given."""
+    return MCLD(*perspectives, **{"softmax": None, **({} if perspectives else LOGITS), **options})
 
 
 def batch(B: int = 6, C: int = 4, seed: int = 0, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
@@ -67,7 +73,7 @@ def reading(anchor: str, targets: str, target_mask: bool, form: str) -> tuple[In
 @pytest.mark.parametrize(("anchor", "targets", "target_mask", "form", "center", "bank"), READINGS)
 def test_equals_the_loop(anchor: str, targets: str, target_mask: bool, form: str, center: bool, bank: int) -> None:
     instance, sample, category = reading(anchor, targets, target_mask, form)
-    method = MCLD(instance, sample, category, center=center, bank=bank)
+    method = on_logits(instance, sample, category, center=center, bank=bank)
     s, t, y = batch()
     more, more_labels = batch(bank, seed=1)[1:] if bank else (None, None)
     if more is not None and more_labels is not None:
@@ -90,7 +96,7 @@ def test_any_shapes_and_labels(B: int, C: int, seed: int, labels: st.DataObject)
     y = torch.tensor(labels.draw(st.lists(st.integers(0, C - 1), min_size=B, max_size=B)))
     for form in ("columns", "prototypes"):
         instance, sample, category = reading("both", "hard", True, form)
-        terms = MCLD(instance, sample, category)(s, t, y)
+        terms = on_logits(instance, sample, category)(s, t, y)
         expected = reference.mcld(s, t, y, instance=instance, sample=sample, category=category)
         for name, value in terms.items():
             assert value.item() == pytest.approx(expected[name], rel=1e-9, abs=1e-10)
@@ -122,7 +128,7 @@ def test_no_gradient_reaches_the_teacher() -> None:
 
 def test_ckd_is_one_setting() -> None:
     s, t, y = batch()
-    method = MCLD(Instance(temperature=1.0, anchor="teacher", target_mask=False), OFF, OFF, center=False)
+    method = on_logits(Instance(1.0, temperature=1.0, anchor="teacher", target_mask=False), OFF, OFF, center=False)
     ckd = F.cross_entropy(F.normalize(t, dim=1) @ F.normalize(s, dim=1).T, torch.arange(len(s)))
     torch.testing.assert_close(method(s, t, y)["instance"], ckd)
 
@@ -132,7 +138,7 @@ def test_ckd_is_one_setting() -> None:
 def test_row_terms_are_blind_to_scale_and_shift(form: str, targets: str) -> None:
     s, t, y = batch()
     scale, shift = torch.rand(4, 6, 1, dtype=torch.float64) * 5 + 0.1, torch.randn(4, 6, 1, dtype=torch.float64) * 9
-    method = MCLD(*reading("both", targets, True, form))
+    method = on_logits(*reading("both", targets, True, form))
     before = method(s, t, y)
     after = method(s * scale[0] + shift[0], t * scale[1] + shift[1], y)
     for name in ("instance", "sample"):
@@ -200,7 +206,7 @@ def test_uniform_similarities_give_log_n(form: str) -> None:
     # Nothing has a direction, so that all similarities are 0.
     s = torch.full((6, 4), 3.0, dtype=torch.float64)
     y = torch.tensor([0, 0, 1, 3, 3, 3])
-    terms = MCLD(Instance(target_mask=False), category=Category(form=form))(s, s, y)
+    terms = on_logits(Instance(1.0, target_mask=False), Sample(1.0), Category(1.0, form=form))(s, s, y)
     assert terms["instance"].item() == pytest.approx(math.log(6))
     assert terms["sample"].item() == pytest.approx(math.log(6))
     assert terms["category"].item() == pytest.approx(math.log(4 if form == "columns" else 3))  # class 2 is absent
@@ -208,7 +214,7 @@ def test_uniform_similarities_give_log_n(form: str) -> None:
 
 def test_terms_are_the_public_kernel_with_arguments() -> None:
     s, t, y = batch()
-    terms = MCLD()(s, t, y)
+    terms = on_logits()(s, t, y)
     a, z, same = unit_rows(s), unit_rows(t), y.unsqueeze(1) == y
     mask = ~same | torch.eye(6, dtype=torch.bool)
     targets = same / same.sum(1, keepdim=True).double()
@@ -242,13 +248,13 @@ def test_a_bank_of_all_training_images_is_filled_once_and_compared_with(standard
     more, more_labels = batch(9, seed=1)[1:]
     index = torch.tensor([3, 1, 4, 8, 0, 2])
     options = reading("both", "soft", True, "prototypes")
-    whole = MCLD(*options, bank=-1, standardize=standardize, center=False)
+    whole = on_logits(*options, bank=-1, standardize=standardize, center=False)
     assert whole.whole_bank
     with pytest.raises(InputError, match="bank is -1 and holds nothing yet; expected fill_bank"):
         whole(s, t, y, 1.0, index)
     whole.fill_bank(more, more_labels, torch.arange(9))
     others = [5, 6, 7]
-    ring = MCLD(*options, bank=3, standardize=standardize, center=False)
+    ring = on_logits(*options, bank=3, standardize=standardize, center=False)
     ring.bank.extend(standardize_rows(more[others]) if standardize else more[others], more_labels[others])
     expected = ring(s, t, y, 1.0, index)
     for _ in range(2):  # the batch does not enter it
@@ -267,7 +273,7 @@ def test_probabilities_in_place_of_logits(form: str) -> None:
     more, more_labels = batch(9, seed=1)[1:]
     index = torch.tensor([3, 1, 4, 8, 0, 2])
     options = reading("student", "soft", True, form)
-    method, same = MCLD(*options, softmax=2.0, bank=-1), MCLD(*options, bank=-1)
+    method, same = on_logits(*options, softmax=2.0, bank=-1), on_logits(*options, bank=-1)
     method.fill_bank(more, more_labels, torch.arange(9))
     same.fill_bank((more / 2).softmax(dim=1), more_labels, torch.arange(9))
     expected = same((s / 2).softmax(dim=1), (t / 2).softmax(dim=1), y, 1.0, index)
@@ -276,8 +282,8 @@ def test_probabilities_in_place_of_logits(form: str) -> None:
     torch.testing.assert_close(shifted, expected)
     s.requires_grad_()
     assert torch.autograd.gradcheck(lambda s: tuple(method(s, t, y, 1.0, index).values()), (s,))
-    half = MCLD(softmax=4.0)(s.half(), t.half(), y)
-    torch.testing.assert_close(half, MCLD(softmax=4.0)(s.half().float(), t.half().float(), y))
+    half = on_logits(softmax=4.0)(s.half(), t.half(), y)
+    torch.testing.assert_close(half, on_logits(softmax=4.0)(s.half().float(), t.half().float(), y))
 
 
 @pytest.mark.parametrize("scale", [40.0, 60.0, 100.0, 1e4])
@@ -307,7 +313,7 @@ def test_images_of_unknown_index_are_all_kept() -> None:
     more, more_labels = batch(4, seed=1)[1:]
     unknown = torch.full((6,), -1)
     for known in (None, unknown):
-        method = MCLD(instance, sample, category, bank=10)
+        method = on_logits(instance, sample, category, bank=10)
         method.bank.extend(more, more_labels)
         terms = method(s, t, y, 1.0, known)
         expected = reference.mcld(
@@ -336,7 +342,7 @@ def test_batches_enter_the_bank_in_training_only() -> None:
 
 
 def test_a_filled_bank_stays() -> None:
-    method = MCLD()
+    method = on_logits()
     rows, labels = batch(20, seed=1)[1:]
     method.fill_bank(rows, labels, torch.arange(20))
     s, t, y = batch()
@@ -416,7 +422,7 @@ def test_autocast_changes_nothing(dtype: torch.dtype, form: str) -> None:
 def test_one_image(form: str) -> None:
     s, t, _ = batch(B=1)
     s.requires_grad_()
-    terms = MCLD(category=Category(form=form))(s, t, torch.tensor([2]))
+    terms = on_logits(category=Category(1.0, form=form))(s, t, torch.tensor([2]))
     assert terms["instance"].item() == pytest.approx(0.0, abs=1e-12)
     assert terms["sample"].item() == pytest.approx(0.0, abs=1e-12)
     # A column of one number has no direction; the prototype of the one class is the only candidate.
@@ -457,8 +463,9 @@ def test_a_weight_of_zero_is_not_computed(form: str, monkeypatch: pytest.MonkeyP
 
 def test_terms_scale_with_their_weights() -> None:
     s, t, y = batch()
-    one = MCLD()(s, t, y)
-    other = MCLD({"weight": 2}, {"weight": 3}, {"weight": 0.5})(s, t, y)
+    one = on_logits()(s, t, y)
+    options = [{"weight": weight, "temperature": 0.1} for weight in (2, 3, 0.5)]
+    other = on_logits(*options)(s, t, y)
     for name, factor in (("instance", 2), ("sample", 3), ("category", 0.5)):
         torch.testing.assert_close(other[name], factor * one[name])
 
@@ -467,9 +474,9 @@ def test_options_are_copied() -> None:
     options = Instance()
     method = MCLD(instance=options)
     options.weight = -1.0
-    assert method.instance.weight == 1.0
+    assert method.instance.weight == 3.0
     method.instance.weight = 7.0
-    assert MCLD().instance.weight == 1.0
+    assert MCLD().instance.weight == 3.0
 
 
 def test_outputs_are_accepted() -> None:

@@ -26,8 +26,8 @@ class Sample:
         target_temperature: of soft targets, > 0; by default the temperature.
     """
 
-    weight: float = 1.0
-    temperature: float = 0.1
+    weight: float = 3.0
+    temperature: float = 0.2
     anchor: str = "student"
     targets: str = "hard"
     target_temperature: float | None = None
@@ -115,11 +115,15 @@ PRESETS: dict[str, dict[str, Any]] = {
     "uncentered": {"center": False},
     "bank4096": {"bank": 4096},
     "standardized": {"standardize": True},
-    "probabilities": {"softmax": 4.0, **_every(weight=3.0, temperature=0.2)},  # docs/how-we-read-the-paper.md
+    "logits": {
+        "softmax": None,
+        **_every(weight=1.0, temperature=0.1),
+    },  # the default before docs/how-we-read-the-paper.md
     "ckd": {
         "instance": {"weight": 100.0, "temperature": 1.0, "anchor": "teacher", "target_mask": False},
         "sample": {"weight": 0.0},
         "category": {"weight": 0.0},
         "center": False,
+        "softmax": None,
     },
 }

@@ -1,4 +1,4 @@
-"""The terms of MCLD, without their weights: which rows are compared with which, and in what direction."""
+"""The terms of MCLD, times their weights: which rows are compared with which, and in what direction."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
@@ -97,7 +97,7 @@ def directions(comparison: Comparison, student: Tensor, teacher: Sequence[Tensor
 
 
 def compare(student: Tensor, teacher: Tensor, comparisons: Sequence[Comparison], center: bool) -> Terms:
-    """The terms of all comparisons, by name; one with both directions is their mean.
+    """The terms of all comparisons times their weights, by name; one with both directions is their mean.
 
     Args:
         student: logits (B, C).
@@ -112,7 +112,7 @@ def compare(student: Tensor, teacher: Tensor, comparisons: Sequence[Comparison],
     if same and all(takes_whole(n, N) for n, N in sizes) and not torch.compiler.is_compiling():
         values = _Whole.apply(comparisons, center, constant_step(student), s, t)
     else:
-        values = _step_by_step(comparisons, center, student, teacher)
+        values = _weighted(comparisons, _step_by_step(comparisons, center, student, teacher))
     found: dict[str, list[Tensor]] = {name: [] for one in comparisons for name in one.named}
     for name, value in zip(_names(comparisons), values, strict=True):
         found[name].append(value)
@@ -124,6 +124,13 @@ def _names(comparisons: Sequence[Comparison]) -> Iterator[str]:
     for comparison in comparisons:
         for side in ("student", "teacher"):
             yield from (name for name, options in comparison.named.items() if options.anchor in (side, "both"))
+
+
+def _weighted(comparisons: Sequence[Comparison], values: Sequence[Tensor]) -> list[Tensor]:
+    """Values, or gradients by them, times the weights of their terms."""
+    weights = {name: options.weight for one in comparisons for name, options in one.named.items()}
+    pairs = zip(_names(comparisons), values, strict=True)
+    return [value if weights[name] == 1 else weights[name] * value for name, value in pairs]
 
 
 def _step_by_step(comparisons: Sequence[Comparison], center: bool, student: Tensor, teacher: Tensor) -> list[Tensor]:
@@ -167,13 +174,14 @@ class _Whole(torch.autograd.Function):
             layout.append((comparison.columns, sides))
         ctx.save_for_backward(student, *kept)
         ctx.more = [one._replace(bank=()) for one in comparisons], center, step, layout
-        return tuple(values)
+        return tuple(_weighted(comparisons, values))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         comparisons, center, step, layout = ctx.more
         student, *kept = ctx.saved_tensors
         with no_autocast(student):
+            grads = tuple(_weighted(comparisons, grads))
             if torch.is_grad_enabled():  # the gradient itself is to be differentiated
                 gradient = _differentiable_gradient(student, comparisons, center, step, layout, iter(kept), grads)
             else:
@@ -237,7 +245,7 @@ def prototype_contrast(
         teacher: logits (B, C).
         candidates: the teacher's rows; the batch's first.
         classes: C.
-        options: of the perspective; weight and warm-up are not applied.
+        options: of the perspective; its warm-up is not applied.
         center: whether rows are centred.
     """
     labels = candidates.labels[: len(student)]
@@ -259,7 +267,7 @@ def prototype_contrast(
         a, z = at_least_float32(unit_rows(anchors, center), unit_rows(means, center))
         relation = Relation(valid=present, own=labels, soft=None if soft is None else (soft[0], soft[1:]))
         losses += contrast(a, [z], relation, [term_of(options)])
-    return _mean(losses)
+    return options.weight * _mean(losses)
 
 
 def class_means(rows: Candidates, classes: int) -> tuple[Tensor, Tensor]:
