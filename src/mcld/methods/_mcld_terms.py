@@ -96,23 +96,32 @@ def directions(comparison: Comparison, student: Tensor, teacher: Sequence[Tensor
         yield Direction(from_student, anchors, candidates, related, terms)
 
 
-def compare(student: Tensor, teacher: Tensor, comparisons: Sequence[Comparison], center: bool) -> Terms:
+def probabilities(logits: Tensor, temperature: float | None) -> Tensor:
+    """The softmax (B, C) of logits at a temperature, at least float32; without one, the logits."""
+    return logits if temperature is None else (at_least_float32(logits)[0] / temperature).softmax(dim=1)
+
+
+def compare(
+    student: Tensor, teacher: Tensor, comparisons: Sequence[Comparison], center: bool, softmax: float | None
+) -> Terms:
     """The terms of all comparisons times their weights, by name; one with both directions is their mean.
 
     Args:
-        student: logits (B, C).
-        teacher: logits (B, C) without gradient.
+        student: logits (B, C); at least float32, if probabilities are to be compared.
+        teacher: what is compared (B, C), without gradient.
         comparisons: at least one, with different names.
         center: whether rows are centred.
+        softmax: the temperature of the student's probabilities; None: its logits are compared.
     """
     B, C = student.shape
     s, t = at_least_float32(student, teacher)
     same = student.dtype == teacher.dtype and all(rows.dtype is s.dtype for one in comparisons for rows in one.bank)
     sizes = [(C, C) if one.columns else (B, B + sum(map(len, one.bank))) for one in comparisons]
     if same and all(takes_whole(n, N) for n, N in sizes) and not torch.compiler.is_compiling():
-        values = _Whole.apply(comparisons, center, constant_step(student), s, t)
+        values = _Whole.apply(comparisons, center, constant_step(student), softmax, s, t)
     else:
-        values = _weighted(comparisons, _step_by_step(comparisons, center, student, teacher))
+        compared = probabilities(student, softmax)
+        values = _weighted(comparisons, _step_by_step(comparisons, center, compared, teacher))
     found: dict[str, list[Tensor]] = {name: [] for one in comparisons for name in one.named}
     for name, value in zip(_names(comparisons), values, strict=True):
         found[name].append(value)
@@ -154,8 +163,15 @@ class _Whole(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, comparisons: Sequence[Comparison], center: bool, step: float, student: Tensor, teacher: Tensor
+        ctx: Any,
+        comparisons: Sequence[Comparison],
+        center: bool,
+        step: float,
+        softmax: float | None,
+        logits: Tensor,
+        teacher: Tensor,
     ) -> tuple[Tensor, ...]:
+        student = probabilities(logits, softmax)
         values: list[Tensor] = []
         kept: list[Tensor] = []
         layout: Layout = []
@@ -172,25 +188,30 @@ class _Whole(torch.autograd.Function):
                 kept += slopes
                 sides.append((one.from_student, len(slopes)))
             layout.append((comparison.columns, sides))
-        ctx.save_for_backward(student, *kept)
-        ctx.more = [one._replace(bank=()) for one in comparisons], center, step, layout
+        ctx.save_for_backward(logits, student, *kept)
+        ctx.more = [one._replace(bank=()) for one in comparisons], center, step, softmax, layout
         return tuple(_weighted(comparisons, values))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        comparisons, center, step, layout = ctx.more
-        student, *kept = ctx.saved_tensors
-        with no_autocast(student):
+        comparisons, center, step, softmax, layout = ctx.more
+        logits, student, *kept = ctx.saved_tensors
+        with no_autocast(logits):
             grads = tuple(_weighted(comparisons, grads))
             if torch.is_grad_enabled():  # the gradient itself is to be differentiated
-                gradient = _differentiable_gradient(student, comparisons, center, step, layout, iter(kept), grads)
+                gradient = _differentiable_gradient(
+                    logits, softmax, comparisons, center, step, layout, iter(kept), grads
+                )
             else:
                 gradient = _gradient(layout, iter(kept), iter(grads))
-        return None, None, None, gradient, None
+                if softmax is not None:
+                    gradient = torch.ops.aten._softmax_backward_data(gradient, student, 1, student.dtype) / softmax
+        return None, None, None, None, gradient, None
 
 
 def _differentiable_gradient(
-    student: Tensor,
+    logits: Tensor,
+    softmax: float | None,
     comparisons: Sequence[Comparison],
     center: bool,
     step: float,
@@ -198,18 +219,18 @@ def _differentiable_gradient(
     kept: Iterator[Tensor],
     grads: Sequence[Tensor],
 ) -> Tensor:
-    values = []
+    values, student = [], probabilities(logits, softmax)
     for comparison, (columns, sides) in zip(comparisons, layout, strict=True):
         rows = [next(kept) for _ in range(3 + sum(number for _, number in sides))][2]
         unit = differentiable_unit_rows(student.T if columns else student, center, step)
         for one in directions(comparison, unit, [rows]):
             values += plain(one.anchors, one.candidates, one.relation, list(one.terms.values()))
-    (gradient,) = torch.autograd.grad(values, student, grads, create_graph=True)
+    (gradient,) = torch.autograd.grad(values, logits, grads, create_graph=True)
     return gradient
 
 
 def _gradient(layout: Layout, kept: Iterator[Tensor], grads: Iterator[Tensor]) -> Tensor:
-    """The gradient by the student's logits, from what the forward pass kept and the gradients by the values."""
+    """The gradient by what is compared of the student, from what was kept and the gradients by the values."""
     total: Tensor | None = None
     for columns, sides in layout:
         unit, scale, rows = next(kept), next(kept), next(kept)

@@ -12,7 +12,7 @@ from mcld.contrast import Relation
 from mcld.errors import InputError
 from mcld.methods._base import Method, Outputs, Terms, check_batch
 from mcld.methods._mcld_options import PRESETS, Category, Instance, Sample, options_of
-from mcld.methods._mcld_terms import Candidates, Comparison, compare, prototype_contrast
+from mcld.methods._mcld_terms import Candidates, Comparison, compare, probabilities, prototype_contrast
 from mcld.methods._standardize import standardize_rows
 from mcld.rows import at_least_float32, no_autocast
 
@@ -169,7 +169,9 @@ class MCLD(Method):
             check_row_integers("index", index, len(labels))
         labels = labels.to(torch.int64)
         with no_autocast(s):
-            s, t = self._compared(s), self._compared(t)
+            s, t = self._standardized(s), self._compared(t)
+            if self.softmax is not None:
+                s = at_least_float32(s)[0]
             terms = self._terms(s, t, labels, index)
             if "category" in terms and self.category.warmup:
                 ramp = min(1.0, progress / self.category.warmup)
@@ -181,11 +183,10 @@ class MCLD(Method):
 
     def _compared(self, logits: Tensor) -> Tensor:
         """What is compared: logits or, as the options say, what is made of them."""
-        if self.standardize:
-            logits = standardize_rows(logits)
-        if self.softmax is None:
-            return logits
-        return (at_least_float32(logits)[0] / self.softmax).softmax(dim=1)
+        return probabilities(self._standardized(logits), self.softmax)
+
+    def _standardized(self, logits: Tensor) -> Tensor:
+        return standardize_rows(logits) if self.standardize else logits
 
     def _candidates(self, teacher: Tensor, labels: Tensor, index: Tensor | None) -> Candidates:
         self.bank.check_classes(teacher.shape[1])
@@ -204,7 +205,9 @@ class MCLD(Method):
         return Candidates((teacher, stored), torch.cat([labels, stored_labels]), valid)
 
     def _terms(self, student: Tensor, teacher: Tensor, labels: Tensor, index: Tensor | None) -> Terms:
-        """The terms whose weight is not 0, times their weights; without the warm-up."""
+        """The terms whose weight is not 0, times their weights, without the warm-up; of the student's logits, and of
+        what is compared of the teacher's.
+        """
         candidates = self._candidates(teacher, labels, index)
         named = {"instance": self.instance, "sample": self.sample}
         named = {name: options for name, options in named.items() if options.weight}
@@ -215,10 +218,11 @@ class MCLD(Method):
             comparisons.append(Comparison(False, named, relation, bank))
         if self.category.weight and self.category.form == "columns":
             comparisons.append(Comparison(True, {"category": self.category}))
-        terms = compare(student, teacher, comparisons, self.center) if comparisons else {}
+        terms = compare(student, teacher, comparisons, self.center, self.softmax) if comparisons else {}
         if self.category.weight and self.category.form == "prototypes":
             classes = teacher.shape[1]
-            terms["category"] = prototype_contrast(student, teacher, candidates, classes, self.category, self.center)
+            compared = probabilities(student, self.softmax)
+            terms["category"] = prototype_contrast(compared, teacher, candidates, classes, self.category, self.center)
         return terms
 
     def _check_bank_use(self) -> None:

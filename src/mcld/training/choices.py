@@ -24,8 +24,8 @@ class _Best:
 # Channels last is 1.15 to 1.5 times as fast, a fused optimizer takes 1 to 30 ms a step less. Compiling gains 0 to 20% a
 # step for 13 to 60 s at each start; bf16 is 10 to 38 times slower without AMX or AVX512-BF16, not measured with them.
 _CPU = _Best(channels_last=True, compile=False, precision="32", fused=True)
-# On an H200 small networks at 32 px wait for their launches: channels last changes a step by −5 to +6%, compiling and bf16
-# make it slower, a fused optimizer gains 2 to 12%. Larger images were not measured.
+# On an H200 small networks at 32 px wait for their launches: channels last changes a step by −5 to +6%, compiling and
+# bf16 make it slower, a fused optimizer gains 2 to 12%. Larger images were not measured.
 _CUDA = _Best(channels_last=False, compile=False, precision="32", fused=True)
 _OTHER = _Best(channels_last=False, compile=False, precision="32", fused=False)
 
