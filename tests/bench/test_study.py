@@ -1,3 +1,4 @@
+import importlib.util
 from pathlib import Path
 
 from mcld.bench.suite import read_suite
@@ -8,14 +9,35 @@ STUDY = Path(__file__).resolve().parents[2] / "benchmarks" / "study"
 
 
 def test_every_cell_of_the_study_composes_and_shared_cells_are_the_same() -> None:
-    words: dict[str, list[str]] = {}
+    words: dict[tuple[Path | None, str], list[str]] = {}
     for file in sorted(STUDY.glob("*.yaml")):
-        for cell in read_suite(str(file)).cells():
+        suite = read_suite(str(file))
+        for cell in suite.cells():
             if cell.seed > 0:
                 continue
-            assert words.setdefault(cell.id, sorted(cell.words)) == sorted(cell.words)
+            if (suite.keep, cell.id) in words:
+                assert words[suite.keep, cell.id] == sorted(cell.words)
+                continue
+            words[suite.keep, cell.id] = sorted(cell.words)
             settings = cell.settings()
             assert isinstance(settings, Distill)
             build_method(settings.method)
-            assert cell.test_data().val == "data/study/test.npz"
-    assert len(words) > 50
+            assert cell.test_data().val == settings.data.val.replace("val.npz", "test.npz")
+    assert len(words) > 150
+
+
+def test_of_each_method_the_best_on_the_validation_images_is_chosen() -> None:
+    spec = importlib.util.spec_from_file_location("choose", STUDY / "choose.py")
+    assert spec is not None
+    assert spec.loader is not None
+    choose = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(choose)
+    suite = STUDY / "a-probabilities.yaml"
+    found = choose.best_settings(str(suite))
+    tops = {cell.method: cell.results() for cell in read_suite(str(suite)).cells()}
+    own = {name: one.summary["last"]["top1"] for name, one in tops.items() if one and name.startswith("MCLD")}
+    assert found["MCLD"].cell.method == max(own, key=lambda name: own[name]) == "MCLD, softmax 2, weights 3 @ 0.2"
+    assert found["MCLD"].tried == len(own) == 9
+    lines = choose.entries(found)
+    comment = lines.index("  # of 9: MCLD, softmax 2, weights 3 @ 0.2, 48.63% on the validation images")
+    assert lines[comment + 1].startswith('  MCLD tuned: "method=mcld method.softmax=2')

@@ -52,7 +52,7 @@ def test_shows_the_options_of_each_perspective(mcld: Mcld) -> None:
     status, out, _ = mcld("methods", "mcld")
     assert status == 0
     assert "  method.instance.target_mask=true         the Target Mask" in out
-    assert "  method.instance.weight=1.0               at least 0" in out
+    assert "  method.instance.weight=3.0               at least 0" in out
     assert "  method.category.form=columns             columns (a class is" in out
     assert "  soft            method.instance.targets=soft method.sample.targets=soft" in out
     assert "  imagenet                   ce_weight=0.5" not in out
