@@ -34,20 +34,42 @@ def plain(anchors: Tensor, candidates: Sequence[Tensor], relation: Relation, ter
 
 
 def values_and_slopes(
-    anchors: Tensor, candidates: Sequence[Tensor], relation: Relation, terms: Sequence[Contrast]
+    anchors: Tensor,
+    candidates: Sequence[Tensor],
+    relation: Relation,
+    terms: Sequence[Contrast],
+    weights: Sequence[float],
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Each term, and its derivative by the products (n, N), from the whole matrix; not differentiable.
+    """Each term times its weight, and what :func:`weighted_slope` asks for, from the whole matrix; not differentiable.
 
     Half the operations of what autograd would record, which is what small sizes cost. Arguments as in :func:`contrast`.
+
+    Args:
+        weights: a number for each term.
     """
     part = whole_part(anchors, candidates, relation)
     scaled = {term.temperature: part.products / term.temperature for term in terms}
-    pairs = [_value_and_slope(part, term, scaled[term.temperature], relation) for term in terms]
-    return [value for value, _ in pairs], [slope for _, slope in pairs]
+    values, slopes = [], []
+    for term, weight in zip(terms, weights, strict=True):
+        total, slope = _total_and_slope(part, term, scaled[term.temperature], relation)
+        values.append(torch.rsub(total, 0.0, alpha=weight / len(anchors)))  # 0 − 0 is 0, −1 times 0 is −0
+        slopes.append(slope)
+    return values, slopes
 
 
-def weighted_slope(slopes: Sequence[Tensor], grads: Sequence[Tensor]) -> Tensor:
-    """The derivative by the products of whatever has these derivatives by the terms."""
+def weighted_slope(
+    slopes: Sequence[Tensor], grads: Sequence[Tensor], terms: Sequence[Contrast], weights: Sequence[float]
+) -> Tensor:
+    """The derivative (n, N) by the products of whatever has the gradients ``grads`` by the weighted terms.
+
+    Args:
+        slopes: of each term, the derivative of n times its value by the exponents.
+        grads: numbers.
+        terms: whose slopes these are.
+        weights: a number for each term.
+    """
+    n = slopes[0].shape[0]
+    grads = [g * (w / (n * term.temperature)) for g, term, w in zip(grads, terms, weights, strict=True)]
     slope = slopes[0] * grads[0]
     for other, grad in zip(slopes[1:], grads[1:], strict=True):
         slope = slope.addcmul(other, grad)  # not in place: one gradient may be a batch of them and another not
@@ -65,7 +87,7 @@ class _Whole(torch.autograd.Function):
         ctx: Any, relation: Relation, terms: Sequence[Contrast], anchors: Tensor, *candidates: Tensor
     ) -> tuple[Tensor, ...]:
         with no_autocast(anchors):
-            values, slopes = values_and_slopes(anchors, candidates, relation, terms)
+            values, slopes = values_and_slopes(anchors, candidates, relation, terms, [1.0] * len(terms))
         related, rest = taken_apart(relation)
         ctx.save_for_backward(anchors, *slopes, *candidates, *related)
         ctx.more = rest, terms, len(candidates)
@@ -82,7 +104,7 @@ class _Whole(torch.autograd.Function):
             if torch.is_grad_enabled():  # the gradient itself is to be differentiated
                 relation = put_together(related, rest)
                 return None, None, *differentiable_gradient(anchors, candidates, relation, terms, wanted, grads)
-            slope = weighted_slope(slopes, grads)
+            slope = weighted_slope(slopes, grads, terms, [1.0] * len(terms))
             by_anchors = slope @ joined(candidates) if wanted[0] else None
             by_candidates: Sequence[Tensor | None] = [None] * len(candidates)
             if any(wanted[1:]):
@@ -90,8 +112,8 @@ class _Whole(torch.autograd.Function):
         return None, None, by_anchors, *by_candidates
 
 
-def _value_and_slope(part: Part, term: Contrast, exponents: Tensor, relation: Relation) -> tuple[Tensor, Tensor]:
-    """A term and its derivative by the products (n, N); the exponents stay as they are."""
+def _total_and_slope(part: Part, term: Contrast, exponents: Tensor, relation: Relation) -> tuple[Tensor, Tensor]:
+    """A term times −n, and the derivative (n, N) of n times the term by the exponents, which stay as they are."""
     n, excluded = len(exponents), part.excluded(term)
     if excluded is not None:
         exponents = exponents.masked_fill(excluded, float("-inf"))
@@ -113,7 +135,7 @@ def _value_and_slope(part: Part, term: Contrast, exponents: Tensor, relation: Re
         if term.targets == "weights":  # which need not sum to exactly 1
             slope.mul_(weights.sum(dim=1, keepdim=True))
         slope.sub_(weights)
-    return torch.rsub(total, 0.0, alpha=1 / n), slope.mul_(1 / (n * term.temperature))  # 0 − 0 is 0, −1 times 0 is −0
+    return total, slope
 
 
 def whole_part(anchors: Tensor, candidates: Sequence[Tensor], relation: Relation) -> Part:

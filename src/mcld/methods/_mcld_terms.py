@@ -23,15 +23,15 @@ from mcld.rows import (
 
 
 class Candidates(NamedTuple):
-    """The teacher's rows that row terms compare with: those of the batch, then those of the bank.
+    """What is known of the teacher's rows that row terms compare with: those of the batch, then those of the bank.
 
     Attributes:
-        logits: the teacher's, (B, C), then (bank rows, C).
-        labels: (N,) int64.
+        stored: the rows of the bank (M, C), as one piece; none without a bank.
+        labels: (N,) int64, N = B + M.
         valid: (N,) bool, False for rows of the bank that are empty or of an image in the batch; None: all are.
     """
 
-    logits: tuple[Tensor, ...]
+    stored: tuple[Tensor, ...]
     labels: Tensor
     valid: Tensor | None
 
@@ -60,14 +60,16 @@ class Direction(NamedTuple):
         anchors: unit rows (B, d).
         candidates: unit rows, (B, d) and further pieces; the first B are the anchors' counterparts.
         relation: of the two.
-        terms: by name.
+        terms: what is asked for.
+        weights: of the terms.
     """
 
     from_student: bool
     anchors: Tensor
     candidates: Sequence[Tensor]
     relation: Relation
-    terms: Mapping[str, Contrast]
+    terms: Sequence[Contrast]
+    weights: Sequence[float]
 
 
 def directions(comparison: Comparison, student: Tensor, teacher: Sequence[Tensor]) -> Iterator[Direction]:
@@ -92,8 +94,8 @@ def directions(comparison: Comparison, student: Tensor, teacher: Sequence[Tensor
         if any(options.targets == "soft" for options in used.values()):
             # The teacher's own rows: what the student would see if it were the teacher.
             related = related._replace(soft=(counterparts, candidates if from_student else (counterparts,)))
-        terms = {name: term_of(options) for name, options in used.items()}
-        yield Direction(from_student, anchors, candidates, related, terms)
+        terms, weights = [term_of(options) for options in used.values()], [options.weight for options in used.values()]
+        yield Direction(from_student, anchors, candidates, related, terms, weights)
 
 
 def probabilities(logits: Tensor, temperature: float | None) -> Tensor:
@@ -107,21 +109,24 @@ def compare(
     """The terms of all comparisons times their weights, by name; one with both directions is their mean.
 
     Args:
-        student: logits (B, C); at least float32, if probabilities are to be compared.
-        teacher: what is compared (B, C), without gradient.
+        student: logits (B, C).
+        teacher: logits (B, C), without gradient.
         comparisons: at least one, with different names.
         center: whether rows are centred.
-        softmax: the temperature of the student's probabilities; None: its logits are compared.
+        softmax: the temperature of the probabilities that are compared; None: logits are.
     """
     B, C = student.shape
+    step = constant_step(student)
+    if softmax is not None:
+        student, teacher = *at_least_float32(student), *at_least_float32(teacher)
+        step = constant_step(student)
     s, t = at_least_float32(student, teacher)
     same = student.dtype == teacher.dtype and all(rows.dtype is s.dtype for one in comparisons for rows in one.bank)
     sizes = [(C, C) if one.columns else (B, B + sum(map(len, one.bank))) for one in comparisons]
     if same and all(takes_whole(n, N) for n, N in sizes) and not torch.compiler.is_compiling():
-        values = _Whole.apply(comparisons, center, constant_step(student), softmax, s, t)
+        values = _Whole.apply(comparisons, center, step, softmax, s, t)
     else:
-        compared = probabilities(student, softmax)
-        values = _weighted(comparisons, _step_by_step(comparisons, center, compared, teacher))
+        values = _step_by_step(comparisons, center, probabilities(student, softmax), probabilities(teacher, softmax))
     found: dict[str, list[Tensor]] = {name: [] for one in comparisons for name in one.named}
     for name, value in zip(_names(comparisons), values, strict=True):
         found[name].append(value)
@@ -135,13 +140,6 @@ def _names(comparisons: Sequence[Comparison]) -> Iterator[str]:
             yield from (name for name, options in comparison.named.items() if options.anchor in (side, "both"))
 
 
-def _weighted(comparisons: Sequence[Comparison], values: Sequence[Tensor]) -> list[Tensor]:
-    """Values, or gradients by them, times the weights of their terms."""
-    weights = {name: options.weight for one in comparisons for name, options in one.named.items()}
-    pairs = zip(_names(comparisons), values, strict=True)
-    return [value if weights[name] == 1 else weights[name] * value for name, value in pairs]
-
-
 def _step_by_step(comparisons: Sequence[Comparison], center: bool, student: Tensor, teacher: Tensor) -> list[Tensor]:
     """The values in operations that autograd and the compiler know."""
     values = []
@@ -149,13 +147,17 @@ def _step_by_step(comparisons: Sequence[Comparison], center: bool, student: Tens
         s, t = (student.T, teacher.T) if comparison.columns else (student, teacher)
         a, z, *bank = at_least_float32(unit_rows(s, center), unit_rows(t, center), *comparison.bank)
         for one in directions(comparison, a, [z, *bank]):
-            values += contrast(one.anchors, one.candidates, one.relation, list(one.terms.values()))
+            values += _weighted(contrast(one.anchors, one.candidates, one.relation, one.terms), one.weights)
     return values
 
 
-Layout: TypeAlias = list[tuple[bool, list[tuple[bool, int]]]]
+def _weighted(values: Sequence[Tensor], weights: Sequence[float]) -> list[Tensor]:
+    return [value if weight == 1 else weight * value for value, weight in zip(values, weights, strict=True)]
+
+
+Layout: TypeAlias = list[tuple[bool, list[tuple[bool, Sequence[Contrast], Sequence[float]]]]]
 """What is kept for the backward pass: for each comparison whether it is of columns, and for each of its directions
-whether it is from the student, and its number of terms."""
+whether it is from the student, its terms and their weights."""
 
 
 class _Whole(torch.autograd.Function):
@@ -171,33 +173,33 @@ class _Whole(torch.autograd.Function):
         logits: Tensor,
         teacher: Tensor,
     ) -> tuple[Tensor, ...]:
-        student = probabilities(logits, softmax)
+        both = torch.stack([logits, teacher])
+        if softmax is not None:
+            both = both.div_(softmax).softmax(dim=2)
         values: list[Tensor] = []
         kept: list[Tensor] = []
         layout: Layout = []
         for comparison in comparisons:
-            both = torch.stack([student.T, teacher.T] if comparison.columns else [student, teacher])
-            units, scales = unit_and_scale(both, center, step)
+            units, scales = unit_and_scale(both.mT.contiguous() if comparison.columns else both, center, step)
             unit, counterparts = units.unbind()
             rows = joined([counterparts, *comparison.bank])
             kept += [unit, scales[0], rows]
             sides = []
-            for one in directions(comparison, unit, [rows]):
-                found, slopes = values_and_slopes(one.anchors, one.candidates, one.relation, list(one.terms.values()))
+            for side, anchors, candidates, relation, terms, weights in directions(comparison, unit, [rows]):
+                found, slopes = values_and_slopes(anchors, candidates, relation, terms, weights)
                 values += found
                 kept += slopes
-                sides.append((one.from_student, len(slopes)))
+                sides.append((side, terms, weights))
             layout.append((comparison.columns, sides))
-        ctx.save_for_backward(logits, student, *kept)
+        ctx.save_for_backward(logits, both[0], *kept)
         ctx.more = [one._replace(bank=()) for one in comparisons], center, step, softmax, layout
-        return tuple(_weighted(comparisons, values))
+        return tuple(values)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         comparisons, center, step, softmax, layout = ctx.more
         logits, student, *kept = ctx.saved_tensors
         with no_autocast(logits):
-            grads = tuple(_weighted(comparisons, grads))
             if torch.is_grad_enabled():  # the gradient itself is to be differentiated
                 gradient = _differentiable_gradient(
                     logits, softmax, comparisons, center, step, layout, iter(kept), grads
@@ -221,10 +223,10 @@ def _differentiable_gradient(
 ) -> Tensor:
     values, student = [], probabilities(logits, softmax)
     for comparison, (columns, sides) in zip(comparisons, layout, strict=True):
-        rows = [next(kept) for _ in range(3 + sum(number for _, number in sides))][2]
+        rows = [next(kept) for _ in range(3 + sum(len(terms) for _, terms, _ in sides))][2]
         unit = differentiable_unit_rows(student.T if columns else student, center, step)
         for one in directions(comparison, unit, [rows]):
-            values += plain(one.anchors, one.candidates, one.relation, list(one.terms.values()))
+            values += _weighted(plain(one.anchors, one.candidates, one.relation, one.terms), one.weights)
     (gradient,) = torch.autograd.grad(values, logits, grads, create_graph=True)
     return gradient
 
@@ -235,8 +237,9 @@ def _gradient(layout: Layout, kept: Iterator[Tensor], grads: Iterator[Tensor]) -
     for columns, sides in layout:
         unit, scale, rows = next(kept), next(kept), next(kept)
         by_unit: Tensor | None = None
-        for from_student, number in sides:
-            slope = weighted_slope([next(kept) for _ in range(number)], [next(grads) for _ in range(number)])
+        for from_student, terms, weights in sides:
+            slopes = [next(kept) for _ in terms]
+            slope = weighted_slope(slopes, [next(grads) for _ in terms], terms, weights)
             part = slope @ rows if from_student else slope.T @ rows[: len(slope)]
             by_unit = part if by_unit is None else by_unit + part
         assert by_unit is not None
@@ -257,49 +260,56 @@ def term_of(options: Sample) -> Contrast:
 
 
 def prototype_contrast(
-    student: Tensor, teacher: Tensor, candidates: Candidates, classes: int, options: Category, center: bool
+    student: Tensor, teacher: Tensor, candidates: Candidates, options: Category, center: bool
 ) -> Tensor:
-    """The category-wise term with prototypes: image rows against each class's mean logit row.
+    """The category-wise term with prototypes: what is compared of an image against each class's mean.
 
     Args:
-        student: logits (B, C).
-        teacher: logits (B, C).
-        candidates: the teacher's rows; the batch's first.
-        classes: C.
+        student: (B, C).
+        teacher: (B, C).
+        candidates: the teacher's rows.
         options: of the perspective; its warm-up is not applied.
         center: whether rows are centred.
     """
     labels = candidates.labels[: len(student)]
-    batch = Candidates((teacher,), labels, None)
     losses = []
     for direction in ("student", "teacher"):
         if options.anchor not in (direction, "both"):
             continue
         # Student rows look among the teacher's prototypes, which the bank makes better; teacher rows look among the
         # student's, and there are those of the batch only. Soft targets come from the teacher in both places.
-        anchors, rows, own = student, candidates, candidates
-        if direction == "teacher":
-            anchors, rows, own = teacher, Candidates((student,), labels, None), batch
-        means, present = class_means(rows, classes)
+        if direction == "student":
+            means, present = class_means((teacher, *candidates.stored), candidates.labels, candidates.valid)
+        else:
+            means, present = class_means((student,), labels)
         soft = None
         if options.targets == "soft":
-            own_means = means if own is rows else class_means(own, classes)[0]
-            soft = at_least_float32(unit_rows(teacher, center), unit_rows(own_means, center))
+            own = means if direction == "student" else class_means((teacher,), labels)[0]
+            soft = at_least_float32(unit_rows(teacher, center), unit_rows(own, center))
+        anchors = student if direction == "student" else teacher
         a, z = at_least_float32(unit_rows(anchors, center), unit_rows(means, center))
         relation = Relation(valid=present, own=labels, soft=None if soft is None else (soft[0], soft[1:]))
         losses += contrast(a, [z], relation, [term_of(options)])
     return options.weight * _mean(losses)
 
 
-def class_means(rows: Candidates, classes: int) -> tuple[Tensor, Tensor]:
-    """Each class's mean row (C, d), zero where there is none, and (C,) bool, True where there is one."""
-    dtype = at_least_float32(*(logits[:0] for logits in rows.logits))[0].dtype
-    labels = rows.labels if rows.valid is None else rows.labels.masked_fill(~rows.valid, classes)
-    sums = torch.zeros(classes + 1, rows.logits[0].shape[1], dtype=dtype, device=labels.device)  # the last: not valid
+def class_means(rows: Sequence[Tensor], labels: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Each class's mean row (C, C), zero where there is none, and (C,) bool, True where there is one.
+
+    Args:
+        rows: pieces of (N, C).
+        labels: (N,) int64.
+        valid: (N,) bool, the rows that count; None: all.
+    """
+    classes = rows[0].shape[1]
+    dtype = at_least_float32(*(piece[:0] for piece in rows))[0].dtype
+    if valid is not None:
+        labels = labels.masked_fill(~valid, classes)
+    sums = torch.zeros(classes + 1, classes, dtype=dtype, device=labels.device)  # the last: not valid
     start = 0
-    for logits in rows.logits:
-        sums = sums.index_add(0, labels[start : start + len(logits)], logits.to(dtype))
-        start += len(logits)
+    for piece in rows:
+        sums = sums.index_add(0, labels[start : start + len(piece)], piece.to(dtype))
+        start += len(piece)
     counts = torch.zeros(classes + 1, dtype=dtype, device=labels.device)
     counts = counts.index_add(0, labels, torch.ones_like(labels, dtype=dtype))[:classes]
     return sums[:classes] / counts.clamp(min=1).unsqueeze(1), counts > 0

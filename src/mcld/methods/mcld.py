@@ -14,7 +14,7 @@ from mcld.methods._base import Method, Outputs, Terms, check_batch
 from mcld.methods._mcld_options import PRESETS, Category, Instance, Sample, options_of
 from mcld.methods._mcld_terms import Candidates, Comparison, compare, probabilities, prototype_contrast
 from mcld.methods._standardize import standardize_rows
-from mcld.rows import at_least_float32, no_autocast
+from mcld.rows import no_autocast
 
 
 class MCLD(Method):
@@ -147,7 +147,7 @@ class MCLD(Method):
             InputError: for shapes that do not fit, or when no term can use a bank.
         """
         self._check_bank_use()
-        self.bank.fill(self._compared(logits), labels, index)
+        self.bank.fill(probabilities(self._standardized(logits), self.softmax), labels, index)
 
     def forward(
         self,
@@ -169,21 +169,15 @@ class MCLD(Method):
             check_row_integers("index", index, len(labels))
         labels = labels.to(torch.int64)
         with no_autocast(s):
-            s, t = self._standardized(s), self._compared(t)
-            if self.softmax is not None:
-                s = at_least_float32(s)[0]
+            s, t = self._standardized(s), self._standardized(t)
             terms = self._terms(s, t, labels, index)
             if "category" in terms and self.category.warmup:
                 ramp = min(1.0, progress / self.category.warmup)
                 if ramp < 1 or torch.compiler.is_compiling():  # compiled, a question would be a graph for every answer
                     terms["category"] = ramp * terms["category"]
         if self.training and not self.bank.fixed and self.bank.size:
-            self.bank.extend(t, labels, index)
+            self.bank.extend(probabilities(t, self.softmax), labels, index)
         return terms
-
-    def _compared(self, logits: Tensor) -> Tensor:
-        """What is compared: logits or, as the options say, what is made of them."""
-        return probabilities(self._standardized(logits), self.softmax)
 
     def _standardized(self, logits: Tensor) -> Tensor:
         return standardize_rows(logits) if self.standardize else logits
@@ -194,7 +188,7 @@ class MCLD(Method):
         if rows is None and self.whole_bank:
             raise InputError("bank is -1 and holds nothing yet; expected fill_bank with all training images before")
         if rows is None:
-            return Candidates((teacher,), labels, None)
+            return Candidates((), labels, None)
         stored, stored_labels, stored_index = rows
         valid = stored_labels >= 0
         if index is not None:  # masked, not removed: the shapes stay the same from step to step
@@ -202,27 +196,24 @@ class MCLD(Method):
             nearest = known[torch.searchsorted(known, stored_index).clamp(max=len(known) - 1)]
             valid = valid & ((nearest != stored_index) | (stored_index < 0))
         valid = torch.cat([torch.ones_like(labels, dtype=torch.bool), valid])
-        return Candidates((teacher, stored), torch.cat([labels, stored_labels]), valid)
+        return Candidates((stored,), torch.cat([labels, stored_labels]), valid)
 
     def _terms(self, student: Tensor, teacher: Tensor, labels: Tensor, index: Tensor | None) -> Terms:
-        """The terms whose weight is not 0, times their weights, without the warm-up; of the student's logits, and of
-        what is compared of the teacher's.
-        """
+        """The terms whose weight is not 0, times their weights, without the warm-up."""
         candidates = self._candidates(teacher, labels, index)
         named = {"instance": self.instance, "sample": self.sample}
         named = {name: options for name, options in named.items() if options.weight}
         comparisons = []
         if named:
-            bank = [self.bank.unit_rows(self.center)] if len(candidates.logits) > 1 else []
+            bank = [self.bank.unit_rows(self.center)] if candidates.stored else []
             relation = Relation((labels, candidates.labels), candidates.valid)
             comparisons.append(Comparison(False, named, relation, bank))
         if self.category.weight and self.category.form == "columns":
             comparisons.append(Comparison(True, {"category": self.category}))
         terms = compare(student, teacher, comparisons, self.center, self.softmax) if comparisons else {}
         if self.category.weight and self.category.form == "prototypes":
-            classes = teacher.shape[1]
-            compared = probabilities(student, self.softmax)
-            terms["category"] = prototype_contrast(compared, teacher, candidates, classes, self.category, self.center)
+            s, t = probabilities(student, self.softmax), probabilities(teacher, self.softmax)
+            terms["category"] = prototype_contrast(s, t, candidates, self.category, self.center)
         return terms
 
     def _check_bank_use(self) -> None:
