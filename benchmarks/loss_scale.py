@@ -193,7 +193,7 @@ def draw(results: dict[str, dict[str, Any]], file: Path) -> None:
             panel.plot(places, values, dashed, marker="o", markersize=4, color=colors[side], label=side)
         panel.set_yscale("log")
         panel.set_title(title)
-        panel.set_xticks(range(len(sizes)), [size.replace("x", " × ") for size in sizes])
+        panel.set_xticks(range(len(sizes)), [size.replace("x", " × ") for size in sizes], fontsize=8)
         panel.set_xlabel("images × classes")
         panel.grid(alpha=0.3)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
