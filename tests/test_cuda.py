@@ -22,8 +22,9 @@ from mcld.methods import Method, Outputs, Shapes, list_methods, method_class
 from mcld.runs import RunDirectory
 from mcld.training.checkpoint import list_checkpoints
 from mcld.training.display import Display
-from mcld.training.loop import Loop, live_teacher
+from mcld.training.loop import Loop
 from mcld.training.parts import build_parts
+from mcld.training.ranks import live_teacher
 from mcld.training.run import launch
 from mcld.training.stop import StopRequest
 

@@ -19,8 +19,8 @@ from mcld.errors import InputError
 from mcld.runs.results import RESULTS
 from mcld.training.checkpoint import list_checkpoints
 from mcld.training.display import Display
-from mcld.training.loop import Interrupted
 from mcld.training.parts import load_run
+from mcld.training.stop import Interrupted
 
 Suite = Callable[..., Path]
 KEEP = ("baseline: KD", "baseline: KD\nkeep: kept")

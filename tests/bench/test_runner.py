@@ -13,7 +13,7 @@ from rich.console import Console
 from mcld.bench.runner import Bench
 from mcld.bench.suite import Cell, read_suite
 from mcld.errors import RunError
-from mcld.training.loop import Interrupted
+from mcld.training.stop import Interrupted
 
 Suite = Callable[..., Path]
 Mcld = Callable[..., tuple[int, str, str]]

@@ -150,7 +150,7 @@ VIT = [
 
 
 def test_two_processes_have_the_whole_bank_each(arrays: list[str], teacher: Path, tmp_path: Path) -> None:
-    words = ["distill", *arrays, f"teacher={teacher}", *VIT, *WHOLE, "schedule.epochs=1", "schedule.lr=0.02"]
+    words = ["distill", *arrays, f"teacher={teacher}", *VIT, *WHOLE, "schedule.epochs=1", "schedule.lr=0.005"]
     given = {"one": ["devices=1"], "two": ["devices=2"], "stored": ["devices=2", f"teacher.store={tmp_path / 'store'}"]}
     for name, more in given.items():
         store = [] if name == "stored" else ["teacher.store=off"]
@@ -160,7 +160,7 @@ def test_two_processes_have_the_whole_bank_each(arrays: list[str], teacher: Path
         assert done.returncode == 0, done.stdout + done.stderr
         assert done.stdout.count("bank: the teacher's logits of all 160 training images") == 1
     one, two = (load_file(tmp_path / name / "last.safetensors") for name in ("one", "two"))
-    for key in one:  # after five steps; rounding grows a hundredfold with the next five
+    for key in one:  # rounding grows with the learning rate: here to 1e-7; a gradient wrong by 1% would be 1e-4
         torch.testing.assert_close(two[key], one[key], atol=2e-6, rtol=1e-5)
     for row, other in zip(*(RunDirectory(tmp_path / name).read_metrics() for name in ("one", "two")), strict=True):
         for name in ("mcld.instance", "mcld.sample", "mcld.category"):

@@ -12,8 +12,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mcld.configs.compose import compose
 from mcld.runs import RunDirectory
 from mcld.training.display import Display
-from mcld.training.loop import Loop, live_teacher
+from mcld.training.loop import Loop
 from mcld.training.parts import build_parts
+from mcld.training.ranks import live_teacher
 from mcld.training.run import launch
 from mcld.training.stop import StopRequest
 

@@ -14,7 +14,7 @@ from mcld.bench.suite import Cell, Suite, read_suite
 from mcld.configs.compose import quote_path
 from mcld.configs.multirun import multirun
 from mcld.errors import InputError, RunError, explain
-from mcld.training.loop import Interrupted
+from mcld.training.stop import Interrupted
 
 
 @dataclass

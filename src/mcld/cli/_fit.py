@@ -38,8 +38,8 @@ def fit(command: Any, arguments: Sequence[str], usage: str) -> int:
         _preview(settings, given)
         return 0
 
-    from mcld.training.loop import Interrupted
     from mcld.training.run import start
+    from mcld.training.stop import Interrupted
 
     try:
         start(settings, force=given.force)
@@ -69,8 +69,8 @@ def _sweep(command: Any, given: argparse.Namespace) -> int:
 
     from mcld.configs.compose import compose_parsed, parse, to_settings
     from mcld.configs.multirun import multirun
-    from mcld.training.loop import Interrupted
     from mcld.training.run import start
+    from mcld.training.stop import Interrupted
 
     extra = [word for word in given.words if word.lstrip("+~").startswith(("hydra.", "hydra/"))]
     overrides = parse(command, [word for word in given.words if word not in extra], sweep=True)

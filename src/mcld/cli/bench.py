@@ -58,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
     cells = select(suite.cells(), given.only)
 
     from mcld.bench.runner import Bench, prepare
-    from mcld.training.loop import Interrupted
+    from mcld.training.stop import Interrupted
 
     if given.dry_run:
         left = {cell.id for cell in prepare(suite, cells)}
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str]) -> int:
 def _run_one(suite: Any, id: str, threads: int) -> int:
     from mcld.bench.cell import run_cell
     from mcld.bench.orphan import stop_with_parent
-    from mcld.training.loop import Interrupted
+    from mcld.training.stop import Interrupted
 
     cell = suite.cell(id)
     stop_with_parent()

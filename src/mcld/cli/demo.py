@@ -16,7 +16,7 @@ def main(arguments: Sequence[str]) -> int:
         raise InputError(f"--seeds {given.seeds}; expected at least 1")
 
     from mcld.demo import run_demo
-    from mcld.training.loop import Interrupted
+    from mcld.training.stop import Interrupted
 
     try:
         run_demo(given.run, given.seeds)

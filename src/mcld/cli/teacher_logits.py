@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     from mcld.configs.compose import compose
     from mcld.configs.schema import Distill
     from mcld.training.fill import check_stores, fill_stores
-    from mcld.training.loop import Interrupted
+    from mcld.training.stop import Interrupted
 
     settings = compose("distill", ["student=none", *words])  # with no student: it changes nothing here
     assert isinstance(settings, Distill)

@@ -90,3 +90,26 @@ class Bar:
             speed=f"{self.images / max(self.seconds, 1e-9):,.0f} images/s",
             terms="  ".join(f"{name} {value:.3f}" for name, value in terms.items()),
         )
+
+
+def epoch_line(row: dict[str, float], epochs: int) -> str:
+    """One line about an epoch."""
+    known = {
+        "epoch",
+        "lr",
+        "loss",
+        "train_top1",
+        "val_loss",
+        "val_top1",
+        "val_top5",
+        "agreement",
+        "images_per_second",
+        "seconds",
+    }
+    terms = "  ".join(f"{name} {value:.3f}" for name, value in row.items() if name not in known)
+    terms = f"  {terms}" if "  " in terms else ""
+    agreement = f"  agreement {row['agreement']:6.2%}" if "agreement" in row else ""
+    return (
+        f"epoch {row['epoch']:>{len(str(epochs))}.0f}/{epochs}  top-1 {row['val_top1']:6.2%}{agreement}  "
+        f"loss {row['loss']:.3f}{terms}  lr {row['lr']:.4g}  {row['images_per_second']:,.0f} images/s"
+    )

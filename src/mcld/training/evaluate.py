@@ -6,8 +6,8 @@ from mcld.configs.schema import Train
 from mcld.errors import RunError
 from mcld.evaluation import Accuracy
 from mcld.training.display import Display
-from mcld.training.loop import evaluate_on
 from mcld.training.parts import build_parts
+from mcld.training.ranks import evaluate_on
 from mcld.training.run import describe_parts, launch
 
 

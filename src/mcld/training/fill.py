@@ -15,10 +15,10 @@ from mcld.teacher import LiveTeacher, LogitStore, StoredTeacher
 from mcld.teacher.stored import COMMIT_BYTES, COMMIT_SECONDS
 from mcld.training.choices import teacher_channels_last
 from mcld.training.display import Display
-from mcld.training.loop import Interrupted, large_batch
 from mcld.training.parts import build_data, build_method, build_network
+from mcld.training.ranks import large_batch
 from mcld.training.run import describe_data, describe_network, judge_teacher, launch
-from mcld.training.stop import StopRequest
+from mcld.training.stop import Interrupted, StopRequest
 from mcld.training.stores import choose_stores, place, why_live
 
 AT_ONCE = 2**20  # views that are looked up together

@@ -3,7 +3,6 @@
 import math
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,38 +12,24 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from mcld.configs.compose import flatten
-from mcld.configs.schema import Run
-from mcld.data import Batch, Split, TrainLoader, eval_batches
+from mcld.data import Batch, TrainLoader
 from mcld.errors import InputError, RunError
-from mcld.evaluation import Accuracy, evaluate, measure
 from mcld.models.network import save_state, save_weights
 from mcld.runs import RunDirectory
-from mcld.teacher import LiveTeacher, StoredTeacher, Teacher, plain_logits
+from mcld.teacher import LiveTeacher, StoredTeacher, Teacher
 from mcld.training.checkpoint import load_checkpoint, random_state, restore_random_state, save_checkpoint
-from mcld.training.choices import teacher_channels_last
-from mcld.training.display import Bar, Display
+from mcld.training.display import Bar, Display, epoch_line
 from mcld.training.objective import TermMeter
 from mcld.training.parts import Parts, create_optimizer
+from mcld.training.ranks import evaluate_on, plain_share, sum_over_ranks
 from mcld.training.schedule import learning_rate_factor
-from mcld.training.stop import StopRequest
+from mcld.training.stop import Interrupted, StopRequest
 
 _PLACES = (
     *("data.path", "data.train", "data.val", "data.download", "model.checkpoint", "student.checkpoint"),
     *("teacher.name", "teacher.checkpoint", "teacher.store"),
 )
 """Settings that may change while a run is interrupted: what is read from there is compared by content."""
-
-
-class Interrupted(Exception):  # noqa: N818 (being asked to stop is no error)
-    """The run was asked to stop, and saved its state first.
-
-    Attributes:
-        signal: the number of the signal that asked.
-    """
-
-    def __init__(self, message: str, signal: int) -> None:
-        super().__init__(message)
-        self.signal = signal
 
 
 @dataclass
@@ -376,100 +361,4 @@ def train_loader(fabric: Fabric, parts: Parts) -> TrainLoader:
         world=fabric.world_size,
         workers=settings.data.workers,
         views=parts.method.views,
-    )
-
-
-def live_teacher(fabric: Fabric, parts: Parts) -> LiveTeacher | None:
-    """The teacher of a run on its device, if there is one."""
-    if parts.teacher is None:
-        return None
-    channels_last = teacher_channels_last(parts.settings)
-    return LiveTeacher(fabric.to_device(parts.teacher), parts.teacher_features, channels_last=channels_last)
-
-
-def evaluate_on(
-    fabric: Fabric,
-    parts: Parts,
-    network: torch.nn.Module,
-    *,
-    reference: Tensor | None = None,
-    predictions: Tensor | None = None,
-) -> Accuracy:
-    """Evaluate on the validation split; every rank takes its share, every image counts once."""
-    batches = eval_batches(
-        parts.data.val,
-        large_batch(parts.settings),
-        device=fabric.device,
-        rank=fabric.global_rank,
-        world=fabric.world_size,
-        workers=parts.settings.data.workers,
-    )
-    reduce: Callable[[Tensor], Tensor] = lambda sums: sum_over_ranks(fabric, sums)  # noqa: E731
-    with fabric.autocast():
-        return evaluate(network, batches, reference=reference, predictions=predictions, reduce=reduce)
-
-
-def evaluate_teacher(
-    fabric: Fabric,
-    settings: Run,
-    split: Split,
-    teacher: LiveTeacher | StoredTeacher,
-    predictions: Tensor | None = None,
-) -> Accuracy:
-    """Evaluate the teacher like :func:`evaluate_on`; what is stored is not computed again."""
-    index, logits = plain_share(fabric, settings, split, teacher)
-    labels = split.labels.to(fabric.device)[index]
-    answers = zip(*(torch.split(part, 1024) for part in (index, labels, logits)), strict=True)
-    return measure(answers, predictions=predictions, reduce=lambda sums: sum_over_ranks(fabric, sums))
-
-
-def plain_share(
-    fabric: Fabric, settings: Run, split: Split, teacher: LiveTeacher | StoredTeacher
-) -> tuple[Tensor, Tensor]:
-    """This rank's share of the teacher's logits of the plain views; see :func:`mcld.teacher.plain_logits`."""
-    with fabric.autocast():
-        return plain_logits(
-            teacher,
-            split,
-            fabric.device,
-            rank=fabric.global_rank,
-            world=fabric.world_size,
-            workers=settings.data.workers,
-            batch_size=large_batch(settings),
-        )
-
-
-def large_batch(settings: Run) -> int:
-    """Images in a batch where nothing is learnt, so that its size makes no difference but for the speed."""
-    return max(int(settings.data.batch_size), 256)
-
-
-def sum_over_ranks(fabric: Fabric, sums: Tensor) -> Tensor:
-    """The sum of a tensor over the ranks."""
-    if fabric.world_size == 1:
-        return sums
-    torch.distributed.all_reduce(sums)
-    return sums
-
-
-def epoch_line(row: dict[str, float], epochs: int) -> str:
-    """One line about an epoch."""
-    known = {
-        "epoch",
-        "lr",
-        "loss",
-        "train_top1",
-        "val_loss",
-        "val_top1",
-        "val_top5",
-        "agreement",
-        "images_per_second",
-        "seconds",
-    }
-    terms = "  ".join(f"{name} {value:.3f}" for name, value in row.items() if name not in known)
-    terms = f"  {terms}" if "  " in terms else ""
-    agreement = f"  agreement {row['agreement']:6.2%}" if "agreement" in row else ""
-    return (
-        f"epoch {row['epoch']:>{len(str(epochs))}.0f}/{epochs}  top-1 {row['val_top1']:6.2%}{agreement}  "
-        f"loss {row['loss']:.3f}{terms}  lr {row['lr']:.4g}  {row['images_per_second']:,.0f} images/s"
     )

@@ -6,6 +6,18 @@ from types import FrameType, TracebackType
 from typing import Any
 
 
+class Interrupted(Exception):  # noqa: N818 (being asked to stop is no error)
+    """The run was asked to stop, and saved its state first.
+
+    Attributes:
+        signal: the number of the signal that asked.
+    """
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.signal = signal
+
+
 class StopRequest:
     """Within this context SIGINT and SIGTERM only ask the loop to stop; a second one stops at once."""
 
