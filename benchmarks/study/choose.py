@@ -1,10 +1,11 @@
 """The best setting of each method's grid, by the validation images, as entries of another suite.
 
-    python benchmarks/study/choose.py benchmarks/study/c-rivals-grid.yaml
+    python benchmarks/study/choose.py benchmarks/study/c-rivals-grid.yaml benchmarks/study/c-rivals-grid-gpu.yaml
 
-Entries named ``METHOD: ...`` or ``METHOD, ...`` are settings of METHOD. Of each method, prints the one with the highest
-top-1 after the last epoch on the validation images (the earlier one of equals) as a line ``METHOD tuned: WORDS`` for
-the ``methods`` of a suite file, and as a comment which it is and of how many. The test images are not looked at.
+Entries named ``METHOD: ...`` or ``METHOD, ...`` are settings of METHOD, the published one is named ``METHOD``. Of each
+method, prints the one with the highest top-1 after the last epoch on the validation images (the earlier one of equals)
+as a line ``METHOD tuned: WORDS`` for the ``methods`` of a suite file, and as a comment which it is and of how many;
+where that is the published one, only the comment. The test images are not looked at.
 """
 
 import argparse
@@ -48,14 +49,16 @@ def entries(chosen: dict[str, Best]) -> Sequence[str]:
     lines = []
     for name, best in chosen.items():
         lines.append(f"  # of {best.tried}: {best.cell.method}, {best.top1:.2%} on the validation images")
-        lines.append(f"  {name} tuned: {json.dumps(' '.join(best.words))}")
+        if best.cell.method != name:
+            lines.append(f"  {name} tuned: {json.dumps(' '.join(best.words))}")
     return lines
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("suite", metavar="SUITE")
-    print("\n".join(entries(best_settings(parser.parse_args().suite))))
+    parser.add_argument("suites", metavar="SUITE", nargs="+")
+    for suite in parser.parse_args().suites:
+        print("\n".join(entries(best_settings(suite))))
 
 
 if __name__ == "__main__":
