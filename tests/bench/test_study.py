@@ -1,5 +1,6 @@
 import importlib.util
 from pathlib import Path
+from types import ModuleType
 
 from mcld.bench.suite import read_suite
 from mcld.configs.schema import Distill
@@ -26,12 +27,17 @@ def test_every_cell_of_the_study_composes_and_shared_cells_are_the_same() -> Non
     assert len(words) > 150
 
 
-def test_of_each_method_the_best_on_the_validation_images_is_chosen() -> None:
+def load_choose() -> ModuleType:
     spec = importlib.util.spec_from_file_location("choose", STUDY / "choose.py")
     assert spec is not None
     assert spec.loader is not None
     choose = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(choose)
+    return choose
+
+
+def test_of_each_method_the_best_on_the_validation_images_is_chosen() -> None:
+    choose = load_choose()
     suite = STUDY / "a-probabilities.yaml"
     found = choose.best_settings(str(suite))
     tops = {cell.method: cell.results() for cell in read_suite(str(suite)).cells()}
@@ -41,3 +47,12 @@ def test_of_each_method_the_best_on_the_validation_images_is_chosen() -> None:
     lines = choose.entries(found)
     comment = lines.index("  # of 9: MCLD, softmax 2, weights 3 @ 0.2, 48.63% on the validation images")
     assert lines[comment + 1].startswith('  MCLD tuned: "method=mcld method.softmax=2')
+
+
+def test_a_rival_whose_best_setting_is_the_published_one_is_not_run_again() -> None:
+    choose = load_choose()
+    found = choose.best_settings(str(STUDY / "c-rivals-grid.yaml"))
+    assert (found["DIST"].cell.method, found["DIST"].tried) == ("DIST", 14)
+    lines = choose.entries({"DIST": found["DIST"], "MCLD": found["MCLD"]})
+    assert lines[0] == "  # of 14: DIST, 47.97% on the validation images"
+    assert [line.split(":")[0] for line in lines] == ["  # of 14", "  # of 14", "  MCLD tuned"]
