@@ -181,8 +181,8 @@ def test_compiled(mcld: Mcld, arrays: list[str], teacher: Path) -> None:
 def test_store(mcld: Mcld, arrays: list[str], teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Live, with an empty store and with a full one: the same student as far as the device itself repeats itself.
 
-    In full float32: a batch of which some is stored asks the teacher for fewer images, and TF32 (about 1e-3) then
-    rounds otherwise.
+    In full float32: a batch of which some is stored asks the teacher for fewer images, which TF32 (about 1e-3)
+    can round otherwise.
     """
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     words = [*arrays, f"teacher={teacher}", *SMALL, "method=mcld", "device=cuda"]
