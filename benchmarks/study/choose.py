@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mcld.bench.suite import Cell, merge_words, read_suite
+from mcld.errors import InputError
 
 
 @dataclass
@@ -57,8 +58,11 @@ def entries(chosen: dict[str, Best]) -> Sequence[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("suites", metavar="SUITE", nargs="+")
-    for suite in parser.parse_args().suites:
-        print("\n".join(entries(best_settings(suite))))
+    try:
+        for suite in parser.parse_args().suites:
+            print("\n".join(entries(best_settings(suite))))
+    except InputError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":
