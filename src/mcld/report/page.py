@@ -14,7 +14,7 @@ CSS = """
   --page: #12161d; --mark: #1d2b4a; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink); font: 16px/1.55 system-ui, sans-serif; }
-main { max-width: 1160px; margin: 0 auto; padding: 24px 16px 64px; }
+main { max-width: 1240px; margin: 0 auto; padding: 24px 16px 64px; }
 h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 4px; }
 h2 { font-size: 1.3rem; margin: 40px 0 8px; }
 h3 { font-size: 1rem; margin: 0 0 8px; }
@@ -23,9 +23,9 @@ p, ul, dl { max-width: 75ch; }
 .notice { border-left: 4px solid #d97706; background: var(--paper); padding: 8px 12px; }
 .lead { border-left: 4px solid #2563eb; background: var(--paper); padding: 8px 12px; font-size: 1.05rem; }
 .scroll { overflow-x: auto; background: var(--paper); border: 1px solid var(--line); border-radius: 8px; }
-table { border-collapse: collapse; width: 100%; font-size: 0.88rem; font-variant-numeric: tabular-nums; }
-th, td { padding: 6px 10px; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
-thead th { white-space: normal; vertical-align: bottom; min-width: 5.5em; }
+table { border-collapse: collapse; width: 100%; font-size: 0.84rem; font-variant-numeric: tabular-nums; }
+th, td { padding: 6px 8px; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
+thead th { white-space: normal; vertical-align: bottom; min-width: 4em; }
 th:first-child { position: sticky; left: 0; background: var(--paper); text-align: left; max-width: 46vw;
   white-space: normal; }
 tr.best td, tr.best th { background: var(--mark); }
