@@ -38,7 +38,8 @@ from mcld.methods import Outputs, list_methods, method_class
 from mcld.runs import RunDirectory
 from mcld.runs.environment import describe_environment
 from mcld.teacher import LiveTeacher
-from mcld.training.parts import build_parts, create_optimizer
+from mcld.training.optimizers import create_optimizer
+from mcld.training.parts import build_parts
 
 MIB = 2**20
 

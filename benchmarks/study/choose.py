@@ -14,7 +14,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mcld.bench.suite import Cell, merge_words, read_suite
+from mcld.bench.suite import Cell, merge_words
+from mcld.bench.suite_file import read_suite
 from mcld.errors import InputError
 
 

@@ -13,13 +13,14 @@ from safetensors.torch import load_file
 from mcld.bench.cell import run_cell
 from mcld.bench.measure import network_logits
 from mcld.bench.report import write_report
-from mcld.bench.suite import Cell, read_suite
+from mcld.bench.suite import Cell
+from mcld.bench.suite_file import read_suite
 from mcld.data import load_data
 from mcld.errors import InputError
 from mcld.runs.results import RESULTS
 from mcld.training.checkpoint import list_checkpoints
 from mcld.training.display import Display
-from mcld.training.parts import load_run
+from mcld.training.networks import load_run
 from mcld.training.stop import Interrupted
 
 Suite = Callable[..., Path]

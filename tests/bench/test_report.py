@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mcld.bench.suite import Cell, read_suite
+from mcld.bench.suite import Cell
+from mcld.bench.suite_file import read_suite
 from mcld.configs.compose import flatten
 from mcld.runs.results import RESULTS, pack_bits, pack_numbers, results_text
 from mcld.runs.statistics import paired_difference

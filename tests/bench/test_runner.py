@@ -11,7 +11,8 @@ import pytest
 from rich.console import Console
 
 from mcld.bench.runner import Bench
-from mcld.bench.suite import Cell, read_suite
+from mcld.bench.suite import Cell
+from mcld.bench.suite_file import read_suite
 from mcld.errors import RunError
 from mcld.training.stop import Interrupted
 

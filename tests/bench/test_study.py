@@ -2,7 +2,7 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
-from mcld.bench.suite import read_suite
+from mcld.bench.suite_file import read_suite
 from mcld.configs.schema import Distill
 from mcld.training.parts import build_method
 

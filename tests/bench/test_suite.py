@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from mcld.bench.suite import difference, merge_words, read_suite, select, slug
+from mcld.bench.suite import difference, merge_words, select, slug
+from mcld.bench.suite_file import read_suite
 from mcld.configs.compose import flatten
 from mcld.configs.schema import Distill
 from mcld.errors import InputError

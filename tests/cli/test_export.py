@@ -8,7 +8,7 @@ import torch
 from mcld import create_model, load_checkpoint
 from mcld.models import ModelSpec, Network
 from mcld.models.export import export_network
-from mcld.training.parts import load_run
+from mcld.training.networks import load_run
 
 Mcld = Callable[..., tuple[int, str, str]]
 

@@ -12,7 +12,7 @@ from mcld.errors import InputError
 from mcld.models import ModelSpec
 from mcld.models.network import reuse_classifier
 from mcld.training.checkpoint import list_checkpoints
-from mcld.training.parts import load_run
+from mcld.training.networks import load_run
 
 WORDS = ["student=resnet8", "student.options.width=4", "method=simkd", "schedule.epochs=2", "threads=1"]
 

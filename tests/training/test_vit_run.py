@@ -11,7 +11,7 @@ import yaml
 from mcld.configs.schema import Optimizer
 from mcld.models import create_model
 from mcld.training.checkpoint import list_checkpoints
-from mcld.training.parts import parameter_groups
+from mcld.training.optimizers import parameter_groups
 
 Mcld = Callable[..., tuple[int, str, str]]
 SMALL = ["embed_dim=16", "depth=2", "num_heads=2"]

@@ -20,7 +20,7 @@ from mcld.features import Features
 from mcld.files import atomic_write_bytes
 from mcld.models.network import Network
 from mcld.runs.results import WEIGHTS, pack_bits, pack_numbers
-from mcld.training.parts import build_network, load_run
+from mcld.training.networks import build_network, load_run
 
 SHOWN_CLASSES, SHOWN_IMAGES = 10, 50
 """Of the picture of features: the first classes, and of each the first images."""

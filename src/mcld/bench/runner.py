@@ -23,7 +23,8 @@ from mcld.configs.schema import Distill
 from mcld.errors import InputError, RunError
 from mcld.files import atomic_write_text
 from mcld.runs import RunDirectory
-from mcld.training.parts import build_method, check_settings
+from mcld.training.checks import check_settings
+from mcld.training.parts import build_method
 from mcld.training.stop import Interrupted, StopRequest
 
 POLL = 0.2

@@ -10,7 +10,8 @@ from rich.console import Console
 
 from mcld.bench.cell import run_cell
 from mcld.bench.runner import prepare
-from mcld.bench.suite import Cell, Suite, read_suite
+from mcld.bench.suite import Cell, Suite
+from mcld.bench.suite_file import read_suite
 from mcld.configs.compose import quote_path
 from mcld.configs.multirun import multirun
 from mcld.errors import InputError, RunError, explain

@@ -41,7 +41,8 @@ def main(arguments: Sequence[str]) -> int:
 
     from rich.console import Console
 
-    from mcld.bench.suite import read_suite, select
+    from mcld.bench.suite import select
+    from mcld.bench.suite_file import read_suite
 
     suite = read_suite(given.suite, given.out)
     console = Console(highlight=False, soft_wrap=True)

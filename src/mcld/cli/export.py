@@ -27,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(list(arguments))
 
     from mcld.models.export import export_network
-    from mcld.training.parts import load_run, unfinished
+    from mcld.training.networks import load_run, unfinished
 
     network = load_run(given.run, given.weights)
     for line in unfinished(given.run):

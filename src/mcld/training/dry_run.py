@@ -6,10 +6,12 @@ import torch
 
 from mcld.configs.schema import Distill, Train
 from mcld.teacher import check_teacher
+from mcld.training.checks import check_settings
 from mcld.training.choices import describe_choices
 from mcld.training.display import Display
 from mcld.training.loop import train_loader
-from mcld.training.parts import build_parts, check_settings, create_optimizer, default_run_name
+from mcld.training.optimizers import create_optimizer
+from mcld.training.parts import build_parts, default_run_name
 from mcld.training.ranks import evaluate_on, live_teacher
 from mcld.training.run import check_devices, check_place, check_shares, describe_parts, launch
 from mcld.training.stores import choose_stores

@@ -15,7 +15,8 @@ from mcld.teacher import LiveTeacher, LogitStore, StoredTeacher
 from mcld.teacher.stored import COMMIT_BYTES, COMMIT_SECONDS
 from mcld.training.choices import teacher_channels_last
 from mcld.training.display import Display
-from mcld.training.parts import build_data, build_method, build_network
+from mcld.training.networks import build_network
+from mcld.training.parts import build_data, build_method
 from mcld.training.ranks import large_batch
 from mcld.training.run import describe_data, describe_network, judge_teacher, launch
 from mcld.training.stop import Interrupted, StopRequest

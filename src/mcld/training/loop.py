@@ -20,7 +20,8 @@ from mcld.teacher import LiveTeacher, StoredTeacher, Teacher
 from mcld.training.checkpoint import load_checkpoint, random_state, restore_random_state, save_checkpoint
 from mcld.training.display import Bar, Display, epoch_line
 from mcld.training.objective import TermMeter
-from mcld.training.parts import Parts, create_optimizer
+from mcld.training.optimizers import create_optimizer
+from mcld.training.parts import Parts
 from mcld.training.ranks import evaluate_on, plain_share, sum_over_ranks
 from mcld.training.schedule import learning_rate_factor
 from mcld.training.stop import Interrupted, StopRequest

@@ -22,10 +22,11 @@ from mcld.models.network import Network
 from mcld.runs import RunDirectory
 from mcld.runs.environment import describe_environment
 from mcld.teacher import LiveTeacher, StoredTeacher, Teacher, check_teacher
+from mcld.training.checks import check_settings
 from mcld.training.choices import choose, describe_choices
 from mcld.training.display import Display
 from mcld.training.loop import Loop, Position
-from mcld.training.parts import Parts, build_parts, check_settings, default_run_name
+from mcld.training.parts import Parts, build_parts, default_run_name
 from mcld.training.published import published_block, published_lines
 from mcld.training.ranks import evaluate_teacher, live_teacher
 from mcld.training.stop import StopRequest

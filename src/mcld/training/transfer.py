@@ -29,7 +29,7 @@ from mcld.models import Network
 from mcld.runs import Owned, RunDirectory
 from mcld.runs.environment import describe_environment
 from mcld.training.display import Display
-from mcld.training.parts import load_run, unfinished
+from mcld.training.networks import load_run, unfinished
 from mcld.training.run import launch
 
 RESULT = "transfer.json"

@@ -1,0 +1,82 @@
+"""What of the settings can be checked before anything is built."""
+
+from mcld.configs.schema import Distill, Run, Teacher
+from mcld.errors import InputError
+from mcld.training.schedule import check_schedule
+
+
+def check_settings(settings: Run) -> None:
+    """Check what can be checked without building anything.
+
+    Raises:
+        InputError: naming the setting, what was given and what would be right.
+    """
+    schedule, optimizer = settings.schedule, settings.optimizer
+    check_schedule(schedule.name, schedule.warmup, schedule.milestones)
+    at_least_one = {
+        "schedule.epochs": schedule.epochs,
+        "data.batch_size": settings.data.batch_size,
+        "devices": settings.devices,
+        "log_every": settings.log_every,
+        "threads": 1 if settings.threads is None else settings.threads,
+    }
+    for name, count in at_least_one.items():
+        if count < 1:
+            raise InputError(f"{name}={count}; expected at least 1")
+        if count >= 2**31:
+            raise InputError(f"{name}={count}; expected a number below 2**31")
+    positive = {
+        "schedule.lr": schedule.lr,
+        "optimizer.clip": optimizer.clip,
+        "checkpoints.minutes": settings.checkpoints.minutes,
+    }
+    for name, value in positive.items():
+        if value is not None and not 0 < value < float("inf"):
+            raise InputError(f"{name}={value}; expected a positive number")
+    not_negative = {
+        "optimizer.weight_decay": optimizer.weight_decay,
+        "schedule.gamma": schedule.gamma,
+        "seed": settings.seed,
+    }
+    if isinstance(settings, Distill) and settings.ce_weight is not None:
+        not_negative["ce_weight"] = settings.ce_weight
+    for name, value in not_negative.items():
+        if not 0 <= value < float("inf"):
+            raise InputError(f"{name}={value}; expected at least 0")
+    if settings.seed >= 2**62:
+        raise InputError(f"seed={settings.seed}; expected a number below 2**62")
+    if optimizer.nesterov and optimizer.momentum == 0:
+        raise InputError("optimizer.nesterov=true needs optimizer.momentum above 0")
+    for name, value in {"label_smoothing": settings.label_smoothing, "optimizer.momentum": optimizer.momentum}.items():
+        if not 0 <= value < 1:
+            raise InputError(f"{name}={value}; expected at least 0 and below 1")
+    choices = {
+        "optimizer": (optimizer.name, ("sgd", "adamw")),
+        "device": (settings.device, ("auto", "cpu", "cuda", "mps")),
+        "precision": (settings.precision, ("auto", "32", "bf16", "16-mixed")),
+        "channels_last": (settings.channels_last, ("auto", True, False)),
+        "compile": (settings.compile, ("auto", True, False)),
+        "optimizer.fused": (optimizer.fused, ("auto", True, False)),
+    }
+    for role in ("model", "teacher", "student"):
+        if network := getattr(settings, role, None):
+            choices[f"{role}.weights"] = (network.weights, ("last", "best"))
+    if isinstance(settings, Distill):
+        check_store(settings.teacher)
+    for name, (given, allowed) in choices.items():
+        if given not in allowed:
+            raise InputError(f"{name}={given}; expected one of {', '.join(str(value).lower() for value in allowed)}")
+
+
+def check_store(teacher: Teacher) -> None:
+    """Check the settings of the teacher's store.
+
+    Raises:
+        InputError: as :func:`check_settings`.
+    """
+    if teacher.store_precision not in (16, 32):
+        raise InputError(f"teacher.store_precision={teacher.store_precision}; expected 16 or 32")
+    if teacher.views is not None and teacher.views < 1:
+        raise InputError(f"teacher.views={teacher.views}; expected at least 1")
+    if not teacher.store:
+        raise InputError("teacher.store is empty; expected auto, off or a folder")

@@ -1,0 +1,124 @@
+"""From settings to networks: new ones, or those of run directories."""
+
+import contextlib
+import dataclasses
+from pathlib import Path
+
+from torch import nn
+
+from mcld.configs.compose import settings_from_yaml
+from mcld.configs.schema import Network as NetworkSettings
+from mcld.data import DataInfo, check_classes
+from mcld.errors import InputError
+from mcld.models import fitting_options, load_checkpoint
+from mcld.models.checkpoint import Part
+from mcld.models.network import ModelSpec, Network, load_weights
+from mcld.runs import RunDirectory
+
+
+def build_network(settings: NetworkSettings, data: DataInfo, role: str, notes: list[str]) -> Network:
+    """A network from a run directory, or a new one, with its weights if it is given any.
+
+    Args:
+        settings: which.
+        data: what it has to fit.
+        role: ``model``, ``student`` or ``teacher``, for messages.
+        notes: gets a line for what a person should know.
+
+    Raises:
+        InputError: when there is no such run or architecture, or it does not fit the data.
+    """
+    name = settings.name
+    if RunDirectory.is_run(name):
+        if settings.checkpoint or settings.options or settings.pretrained:
+            raise InputError(f"{role}={name} is a run directory; it takes no checkpoint, options or pretrained")
+        network = load_run(name, settings.weights)
+        notes += unfinished(name)
+        check_classes(network.spec.classes, data.classes, f"{role} {name}")
+    else:
+        if Path(name).exists() or (name.count("/") and name.split("/")[0] not in ("timm", "torchvision")):
+            what = "is not a run directory" if Path(name).exists() else "does not exist, nor is it a model"
+            raise InputError(f"{role}={name} {what}; expected a run directory, or a name from: mcld models")
+        options = {**settings.options, **({"pretrained": True} if settings.pretrained else {})}
+        trained = settings.pretrained or settings.checkpoint is not None
+        chosen = fitting_options(name, data.image_size, options, patches=not trained)
+        if chosen:
+            size = "×".join(map(str, data.image_size))
+            words = " ".join(f"{role}.options.{key}={value}" for key, value in chosen.items())
+            notes.append(f"{role} {name} for images of {size} px: {words}")
+        spec = ModelSpec(
+            architecture=name,
+            num_classes=len(data.classes),
+            in_channels=data.channels,
+            mean=list(data.mean),
+            std=list(data.std),
+            classes=list(data.classes),
+            image_size=list(data.image_size),
+            options={**options, **chosen},
+        )
+        network = spec.build()
+        if settings.pretrained:
+            mean, std = pretrained_normalization(network.model, data.channels)
+            network = Network(network.model, dataclasses.replace(spec, mean=mean, std=std))
+        if settings.checkpoint is not None:
+            notes.append(f"{role}: {_load_part(network, settings.checkpoint, role)}")
+    if network.spec.in_channels != data.channels:
+        raise InputError(
+            f"{role} {name} takes images of {network.spec.in_channels} channels; data {data.name} has {data.channels}"
+        )
+    if settings.mean or settings.std:
+        spec = dataclasses.replace(
+            network.spec, mean=settings.mean or network.spec.mean, std=settings.std or network.spec.std
+        )
+        network = Network(network.model, spec)
+    return network
+
+
+def _load_part(network: Network, file: str, role: str) -> str:
+    """Load weights from a file, of two networks in it the one of this role; the other only where there is but one."""
+    own: Part = "teacher" if role == "teacher" else "student"
+    other: Part = "student" if own == "teacher" else "teacher"
+    try:
+        return str(load_checkpoint(network.model, file, part=own))
+    except InputError as error:
+        with contextlib.suppress(InputError):
+            return f"{load_checkpoint(network.model, file, part=other)}; it holds a {other} only"
+        raise error from None
+
+
+def unfinished(path: str) -> list[str]:
+    """A line for a person when a run has not come to its end, else none."""
+    run = RunDirectory.open(path)
+    if run.summary.is_file():
+        return []
+    epochs = settings_from_yaml(run.config).schedule.epochs
+    done = len(run.read_metrics()) if run.metrics.is_file() else 0
+    return [f"warning: the run {path} is not finished: epoch {done} of {epochs}; go on with it: mcld resume {path}"]
+
+
+def pretrained_normalization(model: nn.Module, channels: int) -> tuple[list[float], list[float]]:
+    """The mean and std that published weights expect: what timm says of them, else ImageNet's.
+
+    For another number of channels than three their average serves for each, as their first convolution was averaged.
+    """
+    config = getattr(model, "pretrained_cfg", None) or {}
+    mean = [float(value) for value in config.get("mean", (0.485, 0.456, 0.406))]
+    std = [float(value) for value in config.get("std", (0.229, 0.224, 0.225))]
+    if channels != len(mean):
+        mean, std = ([sum(values) / len(values)] * channels for values in (mean, std))
+    return mean, std
+
+
+def load_run(path: str, weights: str = "last") -> Network:
+    """The trained network of a run directory.
+
+    Raises:
+        InputError: when the run has no such weights (yet).
+    """
+    run = RunDirectory.open(path)
+    file = run.weights(weights)
+    if not file.is_file():
+        raise InputError(f"run {path} has no {weights} weights yet; finish it first: mcld resume {path}")
+    network = ModelSpec.from_dict(run.read_json(run.model)).build(pretrained=False)
+    load_weights(network.model, file)
+    return network
