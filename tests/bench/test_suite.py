@@ -101,6 +101,20 @@ def test_every_cell_is_checked_before_any_starts(suite: Suite, old: str, new: st
     assert not read.out.exists()
 
 
+def test_the_teacher_may_be_a_network_with_a_file_of_weights(suite: Suite, teacher: Path) -> None:
+    from mcld.bench.runner import prepare
+
+    named = (f"teacher: {teacher}", "teacher: resnet8")
+    read = read_suite(str(suite(named)))
+    with pytest.raises(
+        InputError, match=r"'resnet8', which is no run directory; .* add teacher\.checkpoint=FILE to common"
+    ):
+        prepare(read, read.cells())
+    weights = (" schedule.epochs=2", f" schedule.epochs=2 teacher.checkpoint={teacher / 'last.safetensors'}")
+    read = read_suite(str(suite(named, weights)))
+    assert prepare(read, read.cells()) == read.cells()
+
+
 def test_what_is_not_a_suite(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no/such: No such file or directory; expected a suite file"):
         read_suite("no/such")

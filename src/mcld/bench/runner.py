@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mcld.bench.cell import keep
-from mcld.bench.suite import Cell, Suite
+from mcld.bench.suite import Cell, Suite, key_of
 from mcld.configs.schema import Distill
 from mcld.errors import InputError, RunError
 from mcld.files import atomic_write_text
@@ -54,8 +54,13 @@ def prepare(suite: Suite, cells: Sequence[Cell]) -> list[Cell]:
     teacher = suite.teacher_cell
     if teacher is None:
         assert isinstance(suite.teacher, str)
-        if left and not RunDirectory.is_run(suite.teacher):
-            raise InputError(f"{suite.file}: teacher is {suite.teacher!r}, which is no run directory")
+        # A network by name needs weights, from a file or from those who publish it.
+        given = {key_of(word) for cell in left for word in cell.words}
+        if left and not RunDirectory.is_run(suite.teacher) and not given & {"teacher.checkpoint", "teacher.pretrained"}:
+            raise InputError(
+                f"{suite.file}: teacher is {suite.teacher!r}, which is no run directory; for a network of this name "
+                "add teacher.checkpoint=FILE to common"
+            )
     elif left and not teacher.finished():
         check_settings(teacher.settings())
         left.insert(0, teacher)
