@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from mcld.contrast.info_nce import info_nce as info_nce
     from mcld.errors import InputError as InputError
     from mcld.methods import KD as KD
     from mcld.methods import MCLD as MCLD
     from mcld.methods import create_method as create_method
     from mcld.models import create_model as create_model
     from mcld.models import load_checkpoint as load_checkpoint
-    from mcld.nce import info_nce as info_nce
 
 # Where each public name lives. Looked up on first use, so that `from mcld import MCLD` imports torch and nothing else.
 _HOME = {
@@ -21,7 +21,7 @@ _HOME = {
     "MCLD": "mcld.methods",
     "create_method": "mcld.methods",
     "create_model": "mcld.models",
-    "info_nce": "mcld.nce",
+    "info_nce": "mcld.contrast.info_nce",
     "load_checkpoint": "mcld.models",
 }
 

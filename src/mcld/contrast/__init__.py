@@ -61,7 +61,7 @@ def contrast(
         with no_autocast(anchors):
             return plain(anchors, candidates, relation, terms)
     if compiled:
-        from mcld.uncompiled import call  # here: it imports the compiler, which takes a second
+        from mcld.contrast._uncompiled import call  # here: it imports the compiler, which takes a second
 
         return list(call(blocked, relation, terms, anchors, *candidates))
     return list((whole if small else blocked)(relation, terms, anchors, *candidates))
