@@ -1,12 +1,18 @@
 """The one exception that means: the input is wrong, and here is what would be right."""
 
+from mcld.text import printable
+
 
 class InputError(ValueError):
     """Bad input from a person.
 
     The message is one line that repeats what was given and says what would be right. The command line prints it and
-    exits with status 2; library users can catch it as a ``ValueError``.
+    exits with status 2; library users can catch it as a ``ValueError``. Names that it repeats cannot break the line or
+    steer a terminal.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 class RunError(RuntimeError):
@@ -14,6 +20,9 @@ class RunError(RuntimeError):
 
     The message is one line that says where, and what to do. The command line prints it and exits with status 1.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 def explain(error: Exception) -> tuple[str, int, bool]:

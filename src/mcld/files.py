@@ -1,12 +1,70 @@
-"""Writing files so that a reader sees the old content or the new, never half of it."""
+"""Reading files without ever waiting, and writing them so that a reader sees the old content or the new, never half."""
 
 import contextlib
+import errno
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from mcld.errors import InputError
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a file for reading if it is one: what is a pipe, a socket or a device could be waited for without end.
+
+    Raises:
+        OSError: when it is none, or cannot be opened; ``strerror`` says why.
+    """
+    # Not blocking: to open a pipe would already wait for somebody to write into it.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            if stat.S_ISDIR(mode):
+                raise IsADirectoryError(errno.EISDIR, "it is a folder", os.fspath(path))
+            kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+            raise OSError(errno.EINVAL, f"it is {kinds.get(stat.S_IFMT(mode), 'a device')}, no file", os.fspath(path))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_file(path: str | os.PathLike[str], limit: int, more: str = "") -> bytes:
+    """The whole content of a file that others may have made: it is never waited for, and has an end.
+
+    Args:
+        path: where.
+        limit: bytes that it may have.
+        more: what a person who needs more can do, such as ``set data.max_megapixels=400``.
+
+    Raises:
+        OSError: when it is no file, cannot be read or is too large; ``strerror`` says why.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        data = file.read(limit + 1) if size <= limit else b""
+    if size > limit or len(data) > limit:
+        reason = f"it has {max(size, len(data)):,} bytes; expected at most {limit:,}{f', or {more}' if more else ''}"
+        raise OSError(errno.EFBIG, reason, os.fspath(path))
+    return data
+
+
+def read_text(path: str | os.PathLike[str], limit: int = 2**26, expected: str = "a text file") -> str:
+    """The content of a text file (UTF-8), like :func:`read_file`.
+
+    Raises:
+        InputError: when it cannot be read, is too large or no text.
+    """
+    try:
+        return read_file(path, limit).decode("utf-8")
+    except OSError as error:
+        raise InputError(f"cannot read {os.fspath(path)}: {error.strerror or error}; expected {expected}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"cannot read {os.fspath(path)}: {error}; expected {expected}") from None
 
 
 def atomic_write_bytes(path: str | os.PathLike[str], data: bytes) -> None:

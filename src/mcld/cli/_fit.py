@@ -9,6 +9,7 @@ from typing import Any
 
 from mcld.cli.main import Parser
 from mcld.errors import InputError, RunError, explain
+from mcld.text import printable
 
 EPILOG = """\
 settings are words of the form key=value, such as schedule.epochs=20:
@@ -97,7 +98,7 @@ def _sweep(command: Any, given: argparse.Namespace) -> int:
             raise InputError("-m runs on one device after another run; for several devices start the runs one by one")
         if given.cfg or given.dry_run:
             settings.run = place(combination)
-            print(f"# {settings.run}")
+            print(printable(f"# {settings.run}"))
             _preview(settings, given)
     if given.cfg or given.dry_run:
         return 0
@@ -106,14 +107,14 @@ def _sweep(command: Any, given: argparse.Namespace) -> int:
         """The name of the run when it failed: what a launcher brings back, from wherever it ran."""
         settings = to_settings(config)
         settings.run = place(HydraConfig.get().overrides.task)
-        print(f"--- {settings.run}")
+        print(printable(f"--- {settings.run}"))
         try:
             start(settings, force=force)
         except Interrupted as stop:
             print(stop)
             raise SystemExit(128 + stop.signal) from stop
         except Exception as error:  # the other combinations may work
-            print(f"mcld: {settings.run}: {explain(error)[0]}", file=sys.stderr)
+            print(printable(f"mcld: {settings.run}: {explain(error)[0]}"), file=sys.stderr)
             return settings.run
         return ""
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from mcld.cli.main import Parser
 from mcld.errors import InputError
+from mcld.text import printable
 
 EPILOG = """\
 SUITE is a YAML file: common settings, a teacher, pairs, methods, seeds and test data (see docs/bench.md). Each cell
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
         from mcld.bench.report import write_report
 
         for line in write_report(suite, Path(given.report or suite.out / "reports" / suite.name)):
-            console.print(line, markup=False)
+            console.print(printable(line), markup=False)
         return 0
     if given.cell is not None:
         return _run_one(suite, given.cell, threads)
@@ -67,7 +68,7 @@ def main(arguments: Sequence[str]) -> int:
         for cell in [*([teacher] if teacher else []), *cells]:
             begun = (cell.run / "config.yaml").is_file()
             state = ("begun" if begun else "to do") if cell.id in left else "finished"
-            console.print(f"{state:<9} {cell.id}  {' '.join(cell.words)}", markup=False)
+            console.print(printable(f"{state:<9} {cell.id}  {' '.join(cell.words)}"), markup=False)
         console.print(f"{len(cells)} cells, {sum(cell.id in left for cell in cells)} not finished; in {suite.out}")
         return 0
     if given.hydra is not None:

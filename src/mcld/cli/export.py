@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mcld.cli.main import Parser
+from mcld.text import printable
 
 EPILOG = """\
 layouts:
@@ -31,9 +32,9 @@ def main(arguments: Sequence[str]) -> int:
 
     network = load_run(given.run, given.weights)
     for line in unfinished(given.run):
-        print(line)
+        print(printable(line))
     default = Path(given.run).resolve()
     out = Path(given.out) if given.out else default.with_name(f"{default.name}-{given.weights}")
     for line in export_network(network, given.layout, out, named=given.out is not None, force=given.force):
-        print(line)
+        print(printable(line))
     return 0

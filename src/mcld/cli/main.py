@@ -12,6 +12,7 @@ from typing import NoReturn
 
 import mcld
 from mcld.errors import InputError, explain
+from mcld.text import printable
 
 COMMANDS = {
     "demo": "See in three minutes what distillation does: a teacher, and the same student with and without it.",
@@ -143,5 +144,5 @@ def _failed_first(status: int, known: bool) -> int | None:
 
 
 def _fail(message: str, status: int) -> int:
-    print(f"mcld: {message}", file=sys.stderr)
+    print(f"mcld: {printable(message)}", file=sys.stderr)
     return status

@@ -1,7 +1,5 @@
 """The results of a bench, method by method, and as tables."""
 
-import csv
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +7,7 @@ import numpy as np
 
 from mcld.runs.results import Results
 from mcld.runs.statistics import Difference, Spread, paired_difference, spread
+from mcld.text import csv_text
 
 
 @dataclass(frozen=True)
@@ -187,7 +186,7 @@ def table_csv(comparisons: Sequence[Comparison]) -> str:
                 for part in ("mean", "low", "high", "seeds", "images"):
                     flat[f"{name}_{part}"] = None if found is None else getattr(found, part)
             rows.append(flat)
-    return _csv(rows)
+    return csv_text(list(rows[0]) if rows else [], rows)
 
 
 def runs_csv(comparisons: Sequence[Comparison]) -> str:
@@ -208,7 +207,7 @@ def runs_csv(comparisons: Sequence[Comparison]) -> str:
             "commit": (run.environment.get("git") or {}).get("commit"),
         }
         rows.append(flat)
-    return _csv(rows)
+    return csv_text(list(rows[0]) if rows else [], rows)
 
 
 def per_cent(value: Spread, digits: int = 2) -> str:
@@ -245,11 +244,3 @@ def _is_rival(run: Results) -> bool:
 def parts_of(run: Results) -> list[str]:
     """The registry names of what the method combines."""
     return str(run.settings["method.name"]).split("+")
-
-
-def _csv(rows: Sequence[Mapping[str, object]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

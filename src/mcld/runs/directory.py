@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import io
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 from mcld.errors import InputError
 from mcld.files import atomic_write_text
 from mcld.runs.owned import Owned, lock
+from mcld.text import csv_text
 
 MARKS = frozenset({"config.yaml", "environment.json", "model.json"})
 RUN = Owned(
@@ -150,11 +150,7 @@ class RunDirectory:
     def write_metrics(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Write the whole history: rows are never appended, so an interrupted run can neither lose nor double one."""
         columns = list(dict.fromkeys(key for row in history for key in row))
-        text = io.StringIO()
-        writer = csv.DictWriter(text, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(history)
-        atomic_write_text(self.metrics, text.getvalue())
+        atomic_write_text(self.metrics, csv_text(columns, history))
 
     def read_metrics(self) -> list[dict[str, float]]:
         """The rows of ``metrics.csv``, as numbers.

@@ -8,6 +8,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from mcld.text import printable
+
 
 class Display:
     """Prints lines to the terminal and to the run's log, and draws the progress bar.
@@ -25,7 +27,8 @@ class Display:
         self.log: Path | None = None
 
     def line(self, text: str, *, style: str | None = None) -> None:
-        """Print one line, and add it with the time to the log once there is one."""
+        """Print one line, and add it with the time to the log once there is one, control characters are spelt out."""
+        text = printable(text, keep="\n")
         if not self.brief:
             self.console.print(text, style=style, markup=False)
         if self.log is not None and not self.silent:
