@@ -73,7 +73,7 @@ def train_steps(student: nn.Module, method: Method, share: slice) -> Result:
     for step in range(STEPS):
         x, t, y, index = (part[share] for part in joined_batch(step))
         s = student(x)
-        if method.relational:
+        if method.requires_global_batch:
             s, t, y, index = gather_rows(s), gather_rows(t), gather_rows(y), gather_rows(index)
         loss = torch.stack(list(method(s, t, y, 0.2, index).values())).sum()
         student.zero_grad()
@@ -95,7 +95,7 @@ def feature_steps(name: str, share: slice) -> Result:
         y, index = torch.arange(RANKS * ROWS)[share] % 3, (torch.arange(RANKS * ROWS) * 2)[share]
         inputs = [x.clone().requires_grad_() for x in leaves(s)]
         s = Outputs(s.logits, inputs[0], tuple(inputs[1:]), s.classifier)
-        if method.relational:
+        if method.requires_global_batch:
             s, t, y, index = gather_outputs(s), gather_outputs(t), gather_rows(y), gather_rows(index)
         loss = torch.stack(list(method(s, t, y, 0.9, index).values())).sum()
         method.zero_grad()
@@ -146,7 +146,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Result]]:
 def test_two_ranks_equal_one_process(name: str, ranks: list[dict[str, Result]]) -> None:
     one = train_steps(network(), SETTINGS[name](), slice(None))
     found = [rank[name] for rank in ranks]
-    relational = SETTINGS[name]().relational
+    relational = SETTINGS[name]().requires_global_batch
     for step in range(STEPS):
         losses = [rank["losses"][step] for rank in found]
         if relational:  # every rank has the joined loss

@@ -10,22 +10,52 @@ if TYPE_CHECKING:
     from mcld.errors import InputError as InputError
     from mcld.methods import KD as KD
     from mcld.methods import MCLD as MCLD
+    from mcld.methods import FeatureMethod as FeatureMethod
+    from mcld.methods import LogitMethod as LogitMethod
+    from mcld.methods import Method as Method
+    from mcld.methods import Outputs as Outputs
+    from mcld.methods import Shapes as Shapes
     from mcld.methods import create_method as create_method
     from mcld.models import create_model as create_model
     from mcld.models import load_checkpoint as load_checkpoint
+    from mcld.registry import register_method as register_method
+    from mcld.registry import register_model as register_model
 
 # Where each public name lives. Looked up on first use, so that `from mcld import MCLD` imports torch and nothing else.
 _HOME = {
+    "FeatureMethod": "mcld.methods",
     "InputError": "mcld.errors",
     "KD": "mcld.methods",
+    "LogitMethod": "mcld.methods",
     "MCLD": "mcld.methods",
+    "Method": "mcld.methods",
+    "Outputs": "mcld.methods",
+    "Shapes": "mcld.methods",
     "create_method": "mcld.methods",
     "create_model": "mcld.models",
     "info_nce": "mcld.contrast.info_nce",
     "load_checkpoint": "mcld.models",
+    "register_method": "mcld.registry",
+    "register_model": "mcld.registry",
 }
 
-__all__ = ["KD", "MCLD", "InputError", "__version__", "create_method", "create_model", "info_nce", "load_checkpoint"]
+__all__ = [
+    "KD",
+    "MCLD",
+    "FeatureMethod",
+    "InputError",
+    "LogitMethod",
+    "Method",
+    "Outputs",
+    "Shapes",
+    "__version__",
+    "create_method",
+    "create_model",
+    "info_nce",
+    "load_checkpoint",
+    "register_method",
+    "register_model",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,12 +1,11 @@
 """Checks of what people pass in, with errors that say what would be right."""
 
-import difflib
 from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
 
-from mcld.errors import InputError
+from mcld.errors import InputError, unknown_name
 
 
 def check_row_integers(name: str, values: Tensor, rows: int) -> None:
@@ -78,11 +77,4 @@ def check_names(kind: str, given: Iterable[str], known: Iterable[str]) -> None:
     known = sorted(known)
     for name in given:
         if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            right = (
-                f"expected {', '.join(known[:-1])} or {known[-1]}"
-                if len(known) > 1
-                else f"expected {', '.join(known) or 'none'}"
-            )
-            raise InputError(f"there is no {kind} {name!r}; {hint}{right}")
+            raise unknown_name(kind, name, known)

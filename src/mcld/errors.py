@@ -1,5 +1,8 @@
 """The one exception that means: the input is wrong, and here is what would be right."""
 
+import difflib
+from collections.abc import Iterable
+
 from mcld.text import printable
 
 
@@ -43,3 +46,35 @@ def explain(error: Exception) -> tuple[str, int, bool]:
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}" if error.filename else text, 1, True
     return f"{type(error).__name__}: {text.splitlines()[0] if text else 'no reason given'}", 1, False
+
+
+def did_you_mean(given: object, known: Iterable[str], *, most: int = 1, cutoff: float = 0.5) -> str:
+    """``"did you mean 'a' or 'b'? "``: the known names that are nearest, upper and lower case alike; "" without one.
+
+    Args:
+        given: what is no name.
+        known: the names.
+        most: of the nearest.
+        cutoff: the least likeness, from 0 to 1.
+    """
+    by_lower: dict[str, str] = {}
+    for name in known:
+        by_lower.setdefault(name.lower(), name)
+    near = [by_lower[name] for name in difflib.get_close_matches(str(given).lower(), by_lower, n=most, cutoff=cutoff)]
+    return f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+
+
+def unknown_name(kind: str, given: object, known: Iterable[str], *, more: str = "", most: int = 1) -> InputError:
+    """The error for a name that does not exist, with the nearest one and, in place of all the others, ``more``.
+
+    Args:
+        kind: what it should be the name of.
+        given: what was given.
+        known: the right names.
+        more: where to find them, when they are too many to be listed.
+        most: of the nearest, to be named.
+    """
+    known = sorted(known)
+    hint = did_you_mean(given, known, most=most)
+    listed = f"{', '.join(known[:-1])} or {known[-1]}" if len(known) > 1 else ", ".join(known) or "none"
+    return InputError(f"there is no {kind} {given!r}; {hint}{more or f'expected {listed}'}")

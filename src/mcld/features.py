@@ -1,6 +1,5 @@
 """What a method reads from a network besides logits: pooled features, maps of stages, the classifier."""
 
-import difflib
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -9,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mcld.errors import InputError
+from mcld.errors import InputError, did_you_mean
 from mcld.methods import Outputs
 from mcld.methods._base import LOGITS, Shapes
 from mcld.models import Network, ZooModel
@@ -134,8 +133,7 @@ class Features:
         for name in names or ():
             if name not in known:
                 outer = [k for k in known if k.count(".") < 2]
-                near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-                hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+                hint = did_you_mean(name, known, most=3)
                 right = ", ".join(outer[:30]) + (", …" if len(outer) > 30 else "")
                 raise InputError(f"{self.role}.maps: {self._name} has no module {name!r}; {hint}it has {right}")
         if names:

@@ -47,9 +47,9 @@ def test_the_help_of_distill_explains_every_setting(mcld: Mcld) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["distil"], "there is no command 'distil'; did you mean: mcld distill?"),
+        (["distil"], "there is no command 'distil'; did you mean 'distill'?"),
         (["train", "data=digits", "model=resnet8", "--forse"], "unrecognized arguments: --forse"),
-        (["train", "data=digits", "model=resnet9"], "no model is called 'resnet9'; nearest: resnet8"),
+        (["train", "data=digits", "model=resnet9"], "there is no model 'resnet9'; did you mean 'resnet8'"),
         (["train", "data=digits", "model=resnet8", "schedule.epochs=0"], "schedule.epochs=0; expected at least 1"),
         (
             ["train", "data=digits", "model=resnet8", "threads=9999999999"],

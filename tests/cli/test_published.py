@@ -56,10 +56,10 @@ def test_one_row_is_shown_with_its_settings(mcld: Mcld) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["cifar100/resnet32x4-resnet8x4/kdd"], "nearest: cifar100/resnet32x4-resnet8x4/kd"),
-        (["--pair", "resnet32x4-resnet8"], "nearest: resnet32x4-resnet8x4"),
-        (["--method", "dkdd"], "nearest: "),
-        (["--data", "cifar10"], "nearest: cifar100"),
+        (["cifar100/resnet32x4-resnet8x4/kdd"], "did you mean 'cifar100/resnet32x4-resnet8x4/kd'"),
+        (["--pair", "resnet32x4-resnet8"], "did you mean 'resnet32x4-resnet8x4'"),
+        (["--method", "dkdd"], "did you mean "),
+        (["--data", "cifar10"], "did you mean 'cifar100'"),
         (["--pear", "x"], "unrecognized arguments"),
     ],
 )

@@ -184,8 +184,8 @@ def test_without_published_nothing_changes() -> None:
 @pytest.mark.parametrize(
     ("command", "given", "said"),
     [
-        ("distill", ["published=cifar100/resnet32x4-resnet8/kd"], "nearest: cifar100/resnet32x4-resnet8x4/kd"),
-        ("train", ["published=cifar100/resnet32x5"], "nearest: cifar100/resnet32x4"),
+        ("distill", ["published=cifar100/resnet32x4-resnet8/kd"], "did you mean 'cifar100/resnet32x4-resnet8x4/kd'"),
+        ("train", ["published=cifar100/resnet32x5"], "did you mean 'cifar100/resnet32x4"),
         ("train", ["published=cifar100/resnet56-resnet20/kd"], "is for mcld distill"),
         ("distill", ["published=cifar100/resnet56"], "is for mcld train"),
         ("distill", ["published=cifar100/resnet56-resnet20/kd"], "needs the weights of the teacher resnet56"),

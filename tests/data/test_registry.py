@@ -23,7 +23,7 @@ def test_every_entry_names_a_module_that_loads_it() -> None:
     [
         ("digit", {}, "there is no data set 'digit'; did you mean 'digits'?"),
         ("zzz", {}, "there is no data set 'zzz'; expected arrays, cifar10"),
-        ("folder", {"pathh": "x"}, "data set 'folder' has no option 'pathh'; did you mean 'path'?"),
+        ("folder", {"pathh": "x"}, "no option of data set 'folder': 'pathh'; did you mean 'path'?"),
         ("folder", {}, "data set 'folder' needs path: data.path=PATH"),
         ("arrays", {"train": "x.npz"}, "data set 'arrays' needs val: data.val=PATH"),
         ("digits", {"batch_size": 0}, "option 'batch_size' is 0; expected at least 1"),

@@ -16,7 +16,7 @@ class Scaled(Method):
 
     title = "for the tests"
     needs = frozenset({"logits", "pooled"})
-    relational = False
+    requires_global_batch = False
     ce_weight = 0.5
 
     def __init__(self) -> None:
@@ -54,10 +54,10 @@ def test_terms_are_the_members_times_their_weights() -> None:
 
 
 def test_traits_are_joined() -> None:
-    assert combine({"kd": KD()}).relational is False
+    assert combine({"kd": KD()}).requires_global_batch is False
     assert combine({"kd": KD()}).ce_weight == 0.1
     both = combine({"kd": KD(), "mcld": MCLD()})
-    assert both.relational is True
+    assert both.requires_global_batch is True
     assert both.ce_weight == 1.0
     assert both.needs == {"logits"}
     features = combine({"kd": KD(), "scaled": Scaled()})

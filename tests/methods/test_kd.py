@@ -39,7 +39,7 @@ def test_equals_the_loop(B: int, C: int, temperature: float, seed: int) -> None:
 
 def test_defaults_are_the_fields() -> None:
     method = KD()
-    assert (method.temperature, method.weight, method.ce_weight, method.relational) == (4.0, 0.9, 0.1, False)
+    assert (method.temperature, method.weight, method.ce_weight, method.requires_global_batch) == (4.0, 0.9, 0.1, False)
     s, t, y = batch()
     assert method(s, t, y)["kl"].item() == pytest.approx(0.9 * loop(s, t, 4.0))
 

@@ -3,7 +3,6 @@
 import inspect
 import math
 import statistics
-from typing import Any
 
 import pytest
 import torch
@@ -437,7 +436,7 @@ def test_a_combination_prepares_its_members_and_takes_two_views() -> None:
     method.prepare(SHAPES, SHAPES, 100, 30)
     assert dkd.epochs == 30
     assert method.views == 2
-    assert method.relational
+    assert method.requires_global_batch
     student, teacher = Outputs(s, other=Outputs(s2)), Outputs(t, other=Outputs(t2))
     terms = method(student, teacher, y, 0.1)
     expected = {f"dkd.{name}": value for name, value in dkd(s, t, y, 0.1).items()}
@@ -472,11 +471,11 @@ def test_presets_of_the_field() -> None:
 
 @pytest.mark.parametrize(("name", "preset"), PRESETS, ids=[f"{name} {preset}" for name, preset in PRESETS])
 def test_presets_make_a_method(name: str, preset: str) -> None:
-    options: dict[str, Any] = dict(method_class(name).presets[preset])
-    ce_weight = options.pop("ce_weight", 1.0)
-    assert 0 <= ce_weight < 10
-    method = create_method(name, **options)
-    assert set(options) <= set(inspect.signature(type(method)).parameters)
+    cls = method_class(name)
+    method = cls(**cls.presets[preset])
+    assert set(cls.presets[preset]) <= set(inspect.signature(type(method)).parameters)
+    assert set(cls.preset_ce_weights) <= set(cls.presets)
+    assert all(0 <= weight < 10 for weight in cls.preset_ce_weights.values())
 
 
 @pytest.mark.parametrize(
@@ -488,7 +487,7 @@ def test_presets_are_words_for_the_command_line(name: str, preset: str) -> None:
     settings = compose("distill", ["data=digits", "teacher=t", "student=resnet8", f"method={name}", *words])
     assert isinstance(settings, Distill)
     for key, value in options.items():
-        found = getattr(settings if key == "ce_weight" else settings.method, key)
+        found = getattr(settings.method, key)
         if isinstance(value, dict):
             assert {inner: getattr(found, inner) for inner in value} == value
         else:

@@ -236,7 +236,7 @@ def test_relational_says_whether_images_depend_on_one_another(variant: str) -> N
         total(call(method, [(s[part], t[part]) for s, t in pairs], y[part])) for part in (slice(0, 3), slice(3, 6))
     ]
     independent = math.isclose(whole.item(), torch.stack(halves).mean().item(), rel_tol=1e-9)
-    assert independent is not method.relational
+    assert independent is not method.requires_global_batch
 
 
 @pytest.mark.parametrize("variant", [v for v in VARIANTS if "standardised" in v])

@@ -57,27 +57,8 @@ def test_plain_has_no_terms() -> None:
     method = create_method("plain")
     assert method(torch.zeros(2, 3), torch.zeros(2, 3), torch.tensor([0, 1])) == {}
     assert method.needs == frozenset()
-    assert method.relational is False
+    assert method.requires_global_batch is False
     assert method.ce_weight == 1.0
-
-
-def test_a_new_method_is_one_new_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "shrink.py").write_text(
-        "from mcld.methods import Method\n"
-        "class Shrink(Method):\n"
-        "    title = 'for the test'\n"
-        "    def __init__(self, weight: float = 1.0) -> None:\n"
-        "        super().__init__()\n"
-        "        self.weight = weight\n"
-        "    def forward(self, student, teacher, labels, progress=1.0, index=None):\n"
-        "        return {'norm': self.weight * student.square().mean()}\n"
-    )
-    (tmp_path / "empty.py").write_text("")
-    monkeypatch.setattr(mcld.methods, "__path__", [*mcld.methods.__path__, str(tmp_path)])
-    assert "shrink" in list_methods()
-    assert create_method("shrink", weight=3)(torch.ones(2, 2), torch.ones(2, 2), torch.arange(2))["norm"] == 3
-    with pytest.raises(TypeError, match=r"mcld.methods.empty defines 0 subclasses of Method; expected exactly one"):
-        method_class("empty")
 
 
 BAD: list[tuple[Any, dict[str, Any], str]] = [

@@ -67,12 +67,15 @@ def test_default_learning_rates() -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("resnet21", "no model is called 'resnet21'; nearest: .*resnet20.*`mcld models`.*timm/NAME.*torchvision/NAME"),
-        ("MobilNetV2", "nearest: MobileNetV2"),
-        ("zzzz", "no model is called 'zzzz'; see `mcld models`"),
+        (
+            "resnet21",
+            "there is no model 'resnet21'; did you mean .*resnet20.*`mcld models`.*timm/NAME.*torchvision/NAME",
+        ),
+        ("MobilNetV2", "did you mean 'MobileNetV2'"),
+        ("zzzz", "there is no model 'zzzz'; see `mcld models`"),
         ("keras/resnet20", "expected timm or torchvision"),
-        ("timm/resnt18", "timm has no model 'resnt18'; nearest: resnet18"),
-        ("torchvision/resnt18", "torchvision has no classifier 'resnt18'; nearest: resnet18"),
+        ("timm/resnt18", "no model of timm 'resnt18'; did you mean 'resnet18'"),
+        ("torchvision/resnt18", "no classifier of torchvision 'resnt18'; did you mean 'resnet18'"),
         ("torchvision/fcn_resnet50", "no classifier"),
     ],
 )
@@ -85,9 +88,9 @@ def test_unknown_names(name: str, words: str) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "words"),
     [
-        ("resnet8", {"widht": 8}, "resnet8 has no option 'widht'; its options: width"),
-        ("vgg8", {"width": 8}, "vgg8 has no option 'width'; its options: none"),
-        ("resnet8", {"pretrained": True}, "no option 'pretrained'"),
+        ("resnet8", {"widht": 8}, "no option of model resnet8: 'widht'; did you mean 'width'. expected width"),
+        ("vgg8", {"width": 8}, "no option of model vgg8: 'width'; expected none"),
+        ("resnet8", {"pretrained": True}, "no option of model resnet8: 'pretrained'"),
         ("resnet8", {"width": 0}, "width of model resnet8 is 0; expected an integer of at least 1"),
         ("resnet8", {"width": "8"}, "width of model resnet8 is '8'"),
         ("timm/resnet18", {"widht": 8}, "timm/resnet18 refuses the options {'widht': 8}.*unexpected keyword"),

@@ -134,7 +134,7 @@ class Seen(Method):
 
     title = "for the test"
     views = 2
-    relational = False
+    requires_global_batch = False
 
     def forward(
         self,

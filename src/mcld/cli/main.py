@@ -1,7 +1,6 @@
 """Finds the command, runs it, and turns errors into one clear line."""
 
 import argparse
-import difflib
 import importlib
 import io
 import os
@@ -11,7 +10,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import mcld
-from mcld.errors import InputError, explain
+from mcld.errors import InputError, explain, unknown_name
 from mcld.text import printable
 
 COMMANDS = {
@@ -104,9 +103,7 @@ def _dispatch(words: list[str]) -> int:
         return 0
     command, *rest = words
     if command not in COMMANDS:
-        near = difflib.get_close_matches(command, COMMANDS, n=1, cutoff=0.4)
-        hint = f"did you mean: mcld {near[0]}?" if near else f"expected one of {', '.join(COMMANDS)}"
-        raise InputError(f"there is no command {command!r}; {hint}")
+        raise unknown_name("command", command, COMMANDS)
     module = importlib.import_module(f"mcld.cli.{command.replace('-', '_')}")
     status: int = module.main(rest)
     return status

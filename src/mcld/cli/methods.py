@@ -52,7 +52,10 @@ def main(arguments: Sequence[str]) -> int:
         print("presets, as words for the command line:")
         width = max(map(len, cls.presets))
         for name, preset in cls.presets.items():
-            print(f"  {name:<{width}}  {' '.join(preset_words(preset, 'method.')) or '(the defaults)'}")
+            words = preset_words(preset, "method.")
+            if name in cls.preset_ce_weights:
+                words.append(f"ce_weight={cls.preset_ce_weights[name]}")
+            print(f"  {name:<{width}}  {' '.join(words) or '(the defaults)'}")
     return 0
 
 
@@ -78,7 +81,7 @@ def preset_words(preset: Mapping[str, Any], prefix: str) -> list[str]:
         if isinstance(value, Mapping):
             words += preset_words(value, f"{prefix}{key}.")
         else:
-            words.append(f"{'' if key == 'ce_weight' else prefix}{key}={_word(value)}")
+            words.append(f"{prefix}{key}={_word(value)}")
     return words
 
 

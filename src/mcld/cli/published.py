@@ -1,11 +1,10 @@
 """``mcld published``."""
 
-import difflib
 from collections.abc import Callable, Sequence
 
 from mcld.cli.main import Parser
 from mcld.configs.published import Row, find_row, published_rows
-from mcld.errors import InputError
+from mcld.errors import unknown_name
 
 EPILOG = """\
 Each row is a recipe with the numbers that were reported for it: mcld distill published=ID teacher=RUN, or
@@ -81,7 +80,6 @@ def _filter(option: str, wanted: str | None, rows: list[Row], names: Callable[[R
         return rows
     known = {name.lower(): name for row in rows for name in names(row)}
     if wanted.lower() not in known:
-        near = [known[name] for name in difflib.get_close_matches(wanted.lower(), known, n=3, cutoff=0.5)]
-        hint = f"nearest: {', '.join(near)}" if near else f"expected one of {', '.join(list(known.values())[:30])}"
-        raise InputError(f"{option} {wanted}: there is no such row; {hint}")
+        more = f"expected one of {', '.join(list(known.values())[:30])}"
+        raise unknown_name(f"row with {option}", wanted, known.values(), more=more, most=3)
     return [row for row in rows if wanted.lower() in [name.lower() for name in names(row)]]

@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import difflib
 import functools
 import inspect
 import re
@@ -25,7 +24,7 @@ from mcld.checks import check_names
 from mcld.configs import schema
 from mcld.configs.data import DATA_OPTIONS
 from mcld.configs.expand import NAMED, expand
-from mcld.errors import InputError
+from mcld.errors import InputError, did_you_mean
 from mcld.methods import list_methods, method_class
 
 Command: TypeAlias = Literal["train", "distill"]
@@ -96,8 +95,8 @@ def compose_parsed(command: Command, words: Sequence[str]) -> schema.Train | sch
         open_dict = any(key.startswith(f"{node}.options.") for node in NAMED)
         if word not in groups and not open_dict and key not in known:
             same = [k for k in known if k.split(".")[-1] == key.split(".")[-1]]
-            near = difflib.get_close_matches(key, same or known, n=1, cutoff=0 if same else 0.4)
-            raise InputError(f"{word}: there is no setting {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+            hint = did_you_mean(key, same or known, cutoff=0 if same else 0.4).strip()
+            raise InputError(f"{word}: there is no setting {key!r}" + (f"; {hint}" if hint else ""))
         if not equals and not word.startswith("~"):
             raise InputError(f"cannot read {word!r}; expected key=value, such as {key}=VALUE")
         if (
@@ -253,9 +252,12 @@ def method_options(name: str) -> type[Any]:
     """A dataclass of a method's options: ``name``, and its constructor's arguments with their types and defaults."""
     cls = method_class(name)
     hints = typing.get_type_hints(cls.__init__)
+    made: dict[str, Any] = {f.name: f for f in dataclasses.fields(cls)} if dataclasses.is_dataclass(cls) else {}
     fields: list[tuple[str, Any, Any]] = [("name", str, name)]
     for parameter in list(inspect.signature(cls.__init__).parameters.values())[1:]:
         default = parameter.default
+        if parameter.name in made and made[parameter.name].default_factory is not dataclasses.MISSING:
+            default = made[parameter.name].default_factory()
         if dataclasses.is_dataclass(default):  # `Category | Mapping`, for people; settings always hold the dataclass
             kind: Any = type(default)
         else:

@@ -1,6 +1,5 @@
 """From ``published=ID`` and ``recipe=NAME`` to the settings that they stand for."""
 
-import inspect
 import re
 from collections.abc import Sequence
 
@@ -70,7 +69,7 @@ def absent(row: Row) -> str:
     """Why a row cannot be run here, in a few words; empty when it can."""
     if row.method not in list_methods():
         return f"the method {row.method} ({row.title}) is not here (yet)"
-    known = inspect.signature(method_class(row.method).__init__).parameters
+    known = method_class(row.method).option_names()
     missing = [key for key in row.options if key not in known]
     if missing:
         return f"the method {row.method} has no option {', '.join(missing)} here (yet)"

@@ -1,7 +1,6 @@
 """Which data sets there are, and where each is read."""
 
 import dataclasses
-import difflib
 import importlib
 from dataclasses import dataclass
 from typing import Any
@@ -75,11 +74,7 @@ def load_data(name: str, **given: Any) -> DataSet:
 
 def _options(entry: DataEntry, given: dict[str, Any]) -> options.DataOptions:
     known = [field.name for field in dataclasses.fields(entry.options)]
-    for key in given:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
-            raise InputError(f"data set {entry.name!r} has no option {key!r}; {hint}")
+    check_names(f"option of data set {entry.name!r}:", given, [key for key in known if key != "name"])
     required = [f.name for f in dataclasses.fields(entry.options) if f.default == "???" and f.name != "name"]
     missing = [key for key in required if given.get(key, "???") in ("???", None)]
     if missing:

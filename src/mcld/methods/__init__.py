@@ -1,8 +1,5 @@
 """Distillation methods: one file each; the file's name is the method's name."""
 
-import importlib
-import inspect
-import pkgutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,16 +7,21 @@ from mcld.checks import check_names
 from mcld.errors import InputError
 from mcld.methods._base import Method, Outputs, Shapes, Terms
 from mcld.methods._combined import Combined
+from mcld.methods._features import FeatureMethod
+from mcld.methods._logits import LogitMethod
 from mcld.methods._mcld_options import Category, Instance, Sample
 from mcld.methods.kd import KD
 from mcld.methods.mcld import MCLD
+from mcld.registry import METHODS
 
 __all__ = [
     "KD",
     "MCLD",
     "Category",
     "Combined",
+    "FeatureMethod",
     "Instance",
+    "LogitMethod",
     "Method",
     "Outputs",
     "Sample",
@@ -33,32 +35,23 @@ __all__ = [
 
 
 def list_methods() -> list[str]:
-    """The names of all methods, sorted.
+    """The names of all methods, sorted: ours, and those of other packages.
 
     Example:
         >>> from mcld.methods import list_methods
         >>> {"kd", "mcld", "plain"} <= set(list_methods())
         True
     """
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+    return METHODS.names()
 
 
 def method_class(name: str) -> type[Method]:
     """The class of a method.
 
     Raises:
-        InputError: for an unknown name, with the nearest right one.
+        InputError: for an unknown name, with the nearest right one; for a package that cannot be imported.
     """
-    check_names("method", [name], list_methods())
-    module = importlib.import_module(f"{__name__}.{name}")
-    found = [
-        value
-        for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, Method) and value.__module__ == module.__name__
-    ]
-    if len(found) != 1:
-        raise TypeError(f"{module.__name__} defines {len(found)} subclasses of Method; expected exactly one")
-    return found[0]
+    return METHODS.get(name)
 
 
 def create_method(name: str | Sequence[str], **options: Any) -> Method:
@@ -79,13 +72,13 @@ def create_method(name: str | Sequence[str], **options: Any) -> Method:
         >>> both = create_method(["mcld", "kd"], weights={"kd": 0.5}, mcld={"category": {"weight": 2}})
         >>> both.weights
         {'mcld': 1.0, 'kd': 0.5}
-        >>> create_method("mse", wait=2)
+        >>> create_method("at", wait=2)
         Traceback (most recent call last):
-        mcld.errors.InputError: there is no option of mse 'wait'; did you mean 'weight'? expected center or weight
+        mcld.errors.InputError: there is no option of at 'wait'; did you mean 'weight'? expected weight
     """
     if isinstance(name, str):
         cls = method_class(name)
-        check_names(f"option of {name}", options, list(inspect.signature(cls.__init__).parameters)[1:])
+        check_names(f"option of {name}", options, cls.option_names())
         return cls(**options)
     names = list(name)
     if len(set(names)) < len(names) or not names:

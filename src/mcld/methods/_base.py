@@ -1,13 +1,16 @@
 """The small protocol that every distillation method follows."""
 
+import dataclasses
+import inspect
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple, TypeAlias
+from typing import Any, ClassVar, NamedTuple, TypeAlias, dataclass_transform
 
 import torch
 from torch import Tensor, nn
 
 from mcld.checks import check_row_integers
 from mcld.errors import InputError
+from mcld.options import check_fields
 
 LOGITS = frozenset({"logits"})
 
@@ -47,17 +50,24 @@ class Shapes(NamedTuple):
 Terms: TypeAlias = dict[str, Tensor]
 
 
+@dataclass_transform(eq_default=False, field_specifiers=(dataclasses.field,))
 class Method(nn.Module):
     """A distillation method: a module that turns the two networks' outputs into named, weighted loss terms.
 
-    A new method is one file in ``mcld/methods`` with one subclass; the file's name is the method's name. The options of
-    the constructor, with their types and defaults, become the options of ``create_method`` and of the command line.
+    A method is one class under a name (:func:`mcld.register_method`), most often of :class:`mcld.LogitMethod` or
+    :class:`mcld.FeatureMethod`. Its options are the annotated fields of the class, as in a dataclass: the constructor
+    takes them, checks them by their types (:mod:`mcld.options`) and keeps them under their names. Whatever else there
+    is to make belongs into ``__post_init__``, which calls ``super().__post_init__()`` first. A class with an
+    ``__init__`` of its own has that one's arguments as its options.
+
     Parameters that the method owns (a projector, a learnable temperature) are trained with the student, saved for
     resume and never part of the student's weights.
     """
 
-    title: ClassVar[str]
-    """One line for ``mcld methods``."""
+    name: ClassVar[str] = ""
+    """The registered name; without one, that of the class in lower case."""
+    title: ClassVar[str] = ""
+    """One line for ``mcld methods``; by default the docstring's first."""
     paper: ClassVar[str] = ""
     """Authors, venue and year."""
     year: ClassVar[int] = 0
@@ -66,7 +76,9 @@ class Method(nn.Module):
     """What is matched: ``logits``, ``features`` or ``relations``; empty when nothing is."""
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Named options, mostly as published for a pair of networks (``resnet32x4-resnet8x4``: teacher, then student).
-    Options not named keep their defaults. The key ``ce_weight`` is a setting of the run, not an option."""
+    Options not named keep their defaults."""
+    preset_ce_weights: ClassVar[Mapping[str, float]] = {}
+    """The weight of cross-entropy that goes with a preset, where it is not :attr:`ce_weight`."""
     needs: frozenset[str] = LOGITS
     """What it reads from both networks: any of ``logits``, ``pooled``, ``maps``, ``classifier``; empty when there is no
     teacher."""
@@ -74,8 +86,9 @@ class Method(nn.Module):
     """Augmented views of each image in one step: 1 or 2."""
     second_policy: str | None = None
     """The further augmentation of the second view in the paper: ``trivial`` or ``rand``; None for the first view's."""
-    relational: bool = True
-    """True when an image's loss depends on the others in the batch, so that data-parallel ranks must join theirs."""
+    requires_global_batch: bool = True
+    """Whether data-parallel ranks must join their batches. A method in which an image's loss does not depend on the
+    others of the batch may say False, which is faster; it is wrong for all others, batch normalisation included."""
     ce_weight: float = 1.0
     """The weight of cross-entropy that belongs to the method; the training loop adds that term."""
     reuses_classifier: bool = False
@@ -86,8 +99,47 @@ class Method(nn.Module):
     """Whether to look for NaN, Inf and labels out of range in every call. That forces an accelerator to synchronise;
     the training loop switches it off, since it watches the loss terms itself."""
 
-    def __init__(self) -> None:  # without arguments, so that a method's options are exactly those that it names
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        own = vars(cls)
+        if "name" not in own:
+            cls.name = cls.__name__.lower()
+        if "title" not in own:
+            cls.title = inspect.cleandoc(cls.__doc__ or "").partition("\n")[0].rstrip(".")
+        written = next(base for base in cls.__mro__ if "__init__" in vars(base))
+        if written is not Method and "__dataclass_fields__" not in vars(written):
+            return  # somebody's own constructor
+        for option in getattr(cls, "__dataclass_fields__", {}):
+            if option in own and option not in own.get("__annotations__", {}):
+                raise TypeError(f"{cls.__name__}.{option} is an option and needs its type: {option}: TYPE = VALUE")
+        dataclasses.dataclass(eq=False, repr=False)(cls)
+        for option in dataclasses.fields(cls):  # type: ignore[arg-type]  # it has just become one
+            if option.name in Method.__annotations__:
+                raise TypeError(
+                    f"{cls.__name__}.{option.name} is no option; write it without a type: {option.name} = VALUE"
+                )
+
+    def __init__(self) -> None:
+        self.__post_init__()
+
+    def __post_init__(self) -> None:
+        """Make the module, and check the options that are fields; what a subclass adds comes after this.
+
+        Raises:
+            InputError: for an option out of range.
+        """
         super().__init__()
+        if dataclasses.is_dataclass(self):
+            check_fields(self)
+
+    @classmethod
+    def option_names(cls) -> list[str]:
+        """The options, in the order of the constructor."""
+        return list(inspect.signature(cls.__init__).parameters)[1:]
+
+    def extra_repr(self) -> str:
+        """The options, for printing."""
+        return ", ".join(f"{name}={getattr(self, name)}" for name in self.option_names() if hasattr(self, name))
 
     def prepare(self, student: Shapes, teacher: Shapes, images: int, epochs: int, labels: Tensor | None = None) -> None:
         """Make what depends on the networks and the data, once, before training: projectors, banks, ramps in epochs.

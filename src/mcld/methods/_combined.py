@@ -41,7 +41,7 @@ class Combined(Method):
         policies = [methods[name].second_policy for name in self.weights]
         self.second_policy = next((policy for policy in policies if policy is not None), None)
         self.reuses_classifier = any(methods[name].reuses_classifier for name in self.weights)
-        self.relational = any(methods[name].relational for name in self.weights)
+        self.requires_global_batch = any(methods[name].requires_global_batch for name in self.weights)
         self.whole_bank = any(methods[name].whole_bank for name in self.weights)
         self.ce_weight = max(methods[name].ce_weight for name in self.weights)
 

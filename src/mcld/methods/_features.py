@@ -1,13 +1,12 @@
 """What methods on features and relations share: their checks, and how stages are matched."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mcld.checks import check_options
 from mcld.errors import InputError
 from mcld.methods._base import Method, Outputs, Shapes, Terms, check_batch
 from mcld.rows import at_least_float32
@@ -21,17 +20,10 @@ T = TypeVar("T")
 class FeatureMethod(Method):
     """A method on features; :meth:`compare` gets checked outputs in at least float32, the teacher's detached.
 
-    Args:
-        positive: options that must be positive, by name; they become attributes.
-        non_negative: options that must be at least 0.
+    A subclass says what it ``needs``, and gives :meth:`compare`.
     """
 
-    def __init__(
-        self, positive: Mapping[str, float] | None = None, non_negative: Mapping[str, float] | None = None
-    ) -> None:
-        super().__init__()
-        check_options(positive, non_negative)
-        self.options: dict[str, Any] = {**(positive or {}), **(non_negative or {})}
+    family = "features"
 
     def forward(
         self,
@@ -56,16 +48,7 @@ class FeatureMethod(Method):
             InputError: saying what to call.
         """
         if what is None:
-            raise InputError(f"{name_of(self)} has parts sized by the networks; call prepare(...) before it is used")
-
-    def extra_repr(self) -> str:
-        """The options, for printing."""
-        return ", ".join(f"{name}={value}" for name, value in self.options.items())
-
-
-def name_of(method: Method) -> str:
-    """The registry name of a method."""
-    return type(method).__module__.rpartition(".")[2]
+            raise InputError(f"{self.name} has parts sized by the networks; call prepare(...) before it is used")
 
 
 def check_outputs(
@@ -81,7 +64,7 @@ def check_outputs(
     for role, outputs in (("student", student), ("teacher", teacher)):
         if not isinstance(outputs, Outputs):
             needs = " and ".join(sorted(method.needs))
-            raise InputError(f"{name_of(method)} got the {role}'s logits alone; expected Outputs with {needs}")
+            raise InputError(f"{method.name} got the {role}'s logits alone; expected Outputs with {needs}")
         checked.append(_check(method, role, outputs, len(labels)))
     s, t = checked
     detached = None if t.pooled is None else t.pooled.detach()
@@ -97,16 +80,16 @@ def _check(method: Method, role: str, outputs: Outputs, B: int) -> Outputs:
     if "pooled" in method.needs:
         if outputs.pooled is None or outputs.pooled.ndim != 2 or len(outputs.pooled) != B:
             given = "absent" if outputs.pooled is None else f"of shape {tuple(outputs.pooled.shape)}"
-            raise InputError(f"{role} pooled features are {given}; {name_of(method)} expects ({B}, D)")
+            raise InputError(f"{role} pooled features are {given}; {method.name} expects ({B}, D)")
         (pooled,) = at_least_float32(outputs.pooled)
     if "maps" in method.needs:
         if not maps or any(m.ndim != 4 or len(m) != B for m in maps):
             given = ", ".join(str(tuple(m.shape)) for m in maps) or "absent"
-            raise InputError(f"{role} maps are {given}; {name_of(method)} expects ({B}, c, h, w) for each stage")
+            raise InputError(f"{role} maps are {given}; {method.name} expects ({B}, c, h, w) for each stage")
         maps = tuple(at_least_float32(m)[0] for m in maps)
     if "classifier" in method.needs:
         if outputs.classifier is None:
-            raise InputError(f"{role} classifier is absent; {name_of(method)} expects its weight (C, D) and bias")
+            raise InputError(f"{role} classifier is absent; {method.name} expects its weight (C, D) and bias")
         classifier = outputs.classifier
     if method.check_values and not torch.compiler.is_compiling():
         for what, values in (("pooled features", pooled), *(("maps", m) for m in maps)):
@@ -144,9 +127,7 @@ def paired_shapes(
     """
     pairs = paired(student.maps, teacher.maps)
     if not pairs:
-        raise InputError(
-            f"{name_of(method)} compares maps; the student has {student.maps} and the teacher {teacher.maps}"
-        )
+        raise InputError(f"{method.name} compares maps; the student has {student.maps} and the teacher {teacher.maps}")
     for s, t in pairs if grids else ():
         _check_grids(s, t)
     return pairs

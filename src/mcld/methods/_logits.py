@@ -1,6 +1,6 @@
 """What the methods on logits share."""
 
-import inspect
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -21,16 +21,17 @@ Pair: TypeAlias = tuple[Tensor, Tensor]
 class LogitMethod(Method):
     """A method that needs logits alone.
 
-    A subclass gives :meth:`terms`, or :meth:`view_terms` if it uses two views. Its options are attributes of the same
-    names. The logits arrive checked, in at least float32, standardised if the option ``standardize`` says so, and
-    autocast is off.
+    A subclass gives :meth:`terms`, or :meth:`view_terms` if it uses two views. The logits arrive checked, in at least
+    float32, standardised if the option ``standardize`` says so, and autocast is off. One whose images do not depend on
+    one another says ``requires_global_batch = False``.
+
+    Args:
+        standardize: true or false; give each row of logits mean 0 and standard deviation 1 first.
     """
 
     family = "logits"
-    relational = False
-    standardize: bool = False
-    """Whether to standardise the logits of both networks first."""
-    epochs: int = 240
+    standardize: bool = dataclasses.field(default=False, kw_only=True)
+    epochs = 240
     """Of the whole run, for schedules in epochs. :meth:`prepare` sets it; until then it is the field's number."""
 
     def prepare(self, student: Shapes, teacher: Shapes, images: int, epochs: int, labels: Tensor | None = None) -> None:
@@ -77,11 +78,6 @@ class LogitMethod(Method):
             progress: from 0 to 1.
         """
         raise NotImplementedError
-
-    def extra_repr(self) -> str:
-        """The options, for printing."""
-        options = list(inspect.signature(type(self).__init__).parameters)[1:]
-        return ", ".join(f"{name}={getattr(self, name)}" for name in options)
 
 
 def view_pairs(

@@ -5,6 +5,8 @@ from torch import Tensor
 
 from mcld.methods._base import Outputs, Shapes, Terms
 from mcld.methods._features import MAPS, FeatureMethod, on_common_grid, paired, paired_shapes
+from mcld.options import Positive
+from mcld.registry import register_method
 from mcld.rows import unit_rows
 
 
@@ -13,6 +15,7 @@ def attention(maps: Tensor) -> Tensor:
     return unit_rows(maps.square().mean(dim=1).flatten(1), center=False)
 
 
+@register_method("at")
 class AT(FeatureMethod):
     """Be active where the teacher is (Zagoruyko and Komodakis 2017).
 
@@ -41,11 +44,9 @@ class AT(FeatureMethod):
     year = 2016
     family = "features"
     needs = MAPS
-    relational = False
+    requires_global_batch = False
 
-    def __init__(self, weight: float = 1000.0) -> None:
-        super().__init__(positive={"weight": weight})
-        self.weight = weight
+    weight: Positive = 1000.0
 
     def prepare(self, student: Shapes, teacher: Shapes, images: int, epochs: int, labels: Tensor | None = None) -> None:
         """Check that the stages match; see :meth:`Method.prepare`."""

@@ -1,15 +1,16 @@
 """Class attention transfer (CAT-KD)."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from mcld.checks import check_flag
 from mcld.errors import InputError
 from mcld.methods._base import Outputs, Shapes, Terms
 from mcld.methods._features import FeatureMethod, paired_shapes
+from mcld.options import Positive, Rule
+from mcld.registry import register_method
 from mcld.rows import at_least_float32, no_autocast, unit_rows
 
 
@@ -28,6 +29,7 @@ def class_attention(maps: Tensor, weight: Tensor, side: int, normalize: bool = T
     return unit_rows(scores.flatten(0, 1), center=False).view_as(scores) if normalize else scores
 
 
+@register_method("catkd")
 class CATKD(FeatureMethod):
     """See each class at the places where the teacher sees it (Guo et al. 2023).
 
@@ -61,7 +63,7 @@ class CATKD(FeatureMethod):
     year = 2023
     family = "features"
     needs = frozenset({"logits", "maps", "classifier", "pooled"})
-    relational = False
+    requires_global_batch = False
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "resnet56-resnet20": {"weight": 0.7, "normalize": False},
         "resnet110-resnet32": {"weight": 1.8, "normalize": False},
@@ -78,15 +80,9 @@ class CATKD(FeatureMethod):
         "imagenet-resnet50-MobileNetV1": {"weight": 10.0},
     }
 
-    def __init__(self, weight: float = 50.0, side: int = 2, normalize: bool = True) -> None:
-        super().__init__(positive={"weight": weight, "side": side})
-        check_flag("normalize", normalize)
-        self.options["normalize"] = normalize
-        if not isinstance(side, int) or side < 2:
-            raise InputError(f"side is {side!r}; expected an integer of at least 2")
-        self.weight = weight
-        self.side = side
-        self.normalize = normalize
+    weight: Positive = 50.0
+    side: Annotated[int, Rule(lambda x: x >= 2, "an integer of at least 2")] = 2
+    normalize: bool = True
 
     def prepare(self, student: Shapes, teacher: Shapes, images: int, epochs: int, labels: Tensor | None = None) -> None:
         """Check that the classifiers fit the last maps; see :meth:`Method.prepare`."""

@@ -5,12 +5,14 @@ import math
 import torch
 from torch import Tensor
 
-from mcld.errors import InputError
 from mcld.methods._base import Outputs, Terms
 from mcld.methods._features import POOLED, FeatureMethod, pooled_pair
+from mcld.options import Count, Positive
+from mcld.registry import register_method
 from mcld.rows import no_autocast, unit_rows
 
 
+@register_method("cc")
 class CC(FeatureMethod):
     """Keep how the images of a batch correlate (Peng et al. 2019).
 
@@ -45,11 +47,9 @@ class CC(FeatureMethod):
     family = "relations"
     needs = POOLED
 
-    def __init__(self, weight: float = 0.02, gamma: float = 0.4, order: int = 2) -> None:
-        super().__init__(positive={"weight": weight, "gamma": gamma, "order": order})
-        if not isinstance(order, int):
-            raise InputError(f"order is {order!r}; expected an integer of at least 1")
-        self.weight, self.gamma, self.order = weight, gamma, order
+    weight: Positive = 0.02
+    gamma: Positive = 0.4
+    order: Count = 2
 
     def kernel(self, features: Tensor) -> Tensor:
         """The kernel (B, B) of features (B, D)."""

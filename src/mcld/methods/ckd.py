@@ -2,13 +2,15 @@
 
 from torch import Tensor
 
-from mcld.checks import check_options
 from mcld.contrast import Contrast, Relation, contrast
 from mcld.methods._base import Terms
 from mcld.methods._logits import LogitMethod
+from mcld.options import Positive
+from mcld.registry import register_method
 from mcld.rows import unit_rows
 
 
+@register_method("ckd")
 class CKD(LogitMethod):
     """Find the student's logits of an image among those of the batch, by its teacher logits (Zhu et al. 2024).
 
@@ -37,7 +39,7 @@ class CKD(LogitMethod):
     title = "find the student's logits of an image in the batch by the teacher's"
     paper = "Zhu, Zhou, Zhu, Wang, Hu, arXiv 2404.14109, 2024"
     year = 2024
-    relational = True
+    requires_global_batch = True
     presets = {  # noqa: RUF012 - declared as a ClassVar in Method
         "resnet56-resnet20": {"weight": 10.0},
         "resnet110-resnet32": {"weight": 10.0},
@@ -47,11 +49,8 @@ class CKD(LogitMethod):
         "places365": {"weight": 10.0},
     }
 
-    def __init__(self, temperature: float = 1.0, weight: float = 100.0) -> None:
-        super().__init__()
-        check_options(positive={"temperature": temperature, "weight": weight})
-        self.temperature = temperature
-        self.weight = weight
+    temperature: Positive = 1.0
+    weight: Positive = 100.0
 
     def terms(self, student: Tensor, teacher: Tensor, labels: Tensor, progress: float) -> Terms:
         """Return ``{"contrast": ...}``; see :meth:`LogitMethod.terms`."""

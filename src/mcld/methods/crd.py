@@ -1,7 +1,7 @@
 """Contrastive representation distillation (CRD)."""
 
 import math
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,8 @@ from mcld.checks import check_row_integers
 from mcld.errors import InputError
 from mcld.methods._base import Outputs, Shapes, Terms
 from mcld.methods._features import POOLED, FeatureMethod, pooled_pair
+from mcld.options import Count, Positive, Rule
+from mcld.registry import register_method
 from mcld.rows import no_autocast, unit_rows
 
 
@@ -76,6 +78,7 @@ def contrast(scores: Tensor, log_constant: Tensor) -> Tensor:
     return -(F.logsigmoid(odds[:, 0]) + F.logsigmoid(-odds[:, 1:]).sum(dim=1)).mean()
 
 
+@register_method("crd")
 class CRD(FeatureMethod):
     """Tell an image's own teacher embedding from those of other images, and the other way round (Tian et al. 2020).
 
@@ -115,25 +118,14 @@ class CRD(FeatureMethod):
     family = "relations"
     needs = POOLED
 
-    def __init__(
-        self,
-        weight: float = 0.8,
-        negatives: int = 16384,
-        dim: int = 128,
-        temperature: float = 0.07,
-        momentum: float = 0.5,
-    ) -> None:
-        super().__init__(
-            positive={"weight": weight, "negatives": negatives, "dim": dim, "temperature": temperature},
-            non_negative={"momentum": momentum},
-        )
-        for name, value in (("negatives", negatives), ("dim", dim)):
-            if not isinstance(value, int):
-                raise InputError(f"{name} is {value!r}; expected an integer of at least 1")
-        if momentum >= 1:
-            raise InputError(f"momentum is {momentum!r}; expected at least 0 and below 1")
-        self.weight, self.negatives, self.dim = weight, negatives, dim
-        self.temperature, self.momentum = temperature, momentum
+    weight: Positive = 0.8
+    negatives: Count = 16384
+    dim: Count = 128
+    temperature: Positive = 0.07
+    momentum: Annotated[float, Rule(lambda x: 0 <= x < 1, "at least 0 and below 1")] = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.student_map: nn.Module | None = None
         self.teacher_map: nn.Module | None = None
         # No buffers: data parallelism would broadcast the banks in every step, though all ranks hold the same rows.

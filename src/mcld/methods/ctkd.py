@@ -6,10 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mcld.checks import check_flag, check_options
 from mcld.methods._base import Terms
 from mcld.methods._logits import LogitMethod
 from mcld.methods.kd import kd_loss
+from mcld.options import Positive
+from mcld.registry import register_method
 
 
 class ReverseGradient(torch.autograd.Function):
@@ -27,6 +28,7 @@ class ReverseGradient(torch.autograd.Function):
         return -ctx.strength * gradients[0], None
 
 
+@register_method("ctkd")
 class CTKD(LogitMethod):
     """KD whose temperature is learnt against the student, to make its task harder epoch by epoch (Li et al. 2023).
 
@@ -42,7 +44,6 @@ class CTKD(LogitMethod):
         span: the upper end minus the lower, > 0.
         decay: epochs until the reversal is at full strength, > 0.
         weight: > 0.
-        standardize: true or false; give each row of logits mean 0 and standard deviation 1 first.
 
     Raises:
         InputError: for an option out of range.
@@ -62,24 +63,16 @@ class CTKD(LogitMethod):
     title = "KD whose temperature is learnt against the student"
     paper = "Li, Li, Yang, Zhao, Song, Luo, Li, Yang, AAAI 2023"
     year = 2022
+    requires_global_batch = False
     ce_weight = 0.1
 
-    def __init__(
-        self,
-        start: float = 1.0,
-        span: float = 20.0,
-        decay: float = 10.0,
-        weight: float = 0.9,
-        standardize: bool = False,
-    ) -> None:
-        super().__init__()
-        check_options(positive={"start": start, "span": span, "decay": decay, "weight": weight})
-        check_flag("standardize", standardize)
-        self.start = start
-        self.span = span
-        self.decay = decay
-        self.weight = weight
-        self.standardize = standardize
+    start: Positive = 1.0
+    span: Positive = 20.0
+    decay: Positive = 10.0
+    weight: Positive = 0.9
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.t = nn.Parameter(torch.ones(()))
 
     def temperature(self, strength: float = 0.0) -> Tensor:

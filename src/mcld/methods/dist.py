@@ -3,9 +3,10 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from mcld.checks import check_flag, check_options
 from mcld.methods._base import Terms
 from mcld.methods._logits import LogitMethod
+from mcld.options import NonNegative, Positive
+from mcld.registry import register_method
 from mcld.rows import unit_rows
 
 
@@ -23,6 +24,7 @@ def correlation_loss(log_q: Tensor, log_p: Tensor) -> Tensor:
     return 1 - (a * b).sum(dim=1).mean()
 
 
+@register_method("dist")
 class DIST(LogitMethod):
     """Correlate the student's probabilities with the teacher's, within images and within classes (Huang et al. 2022).
 
@@ -40,7 +42,6 @@ class DIST(LogitMethod):
         temperature: T > 0; 4 on CIFAR-100, 1 on ImageNet.
         beta: weight of the rows, at least 0.
         gamma: weight of the columns, at least 0.
-        standardize: true or false; give each row of logits mean 0 and standard deviation 1 first.
 
     Raises:
         InputError: for an option out of range.
@@ -57,19 +58,12 @@ class DIST(LogitMethod):
     title = "correlate probabilities within images and within classes"
     paper = "Huang, You, Wang, Qian, Xu, NeurIPS 2022"
     year = 2022
-    relational = True
+    requires_global_batch = True
     presets = {"imagenet": {"temperature": 1.0}}  # noqa: RUF012 - declared as a ClassVar in Method
 
-    def __init__(
-        self, temperature: float = 4.0, beta: float = 2.0, gamma: float = 2.0, standardize: bool = False
-    ) -> None:
-        super().__init__()
-        check_options({"temperature": temperature}, {"beta": beta, "gamma": gamma})
-        check_flag("standardize", standardize)
-        self.temperature = temperature
-        self.beta = beta
-        self.gamma = gamma
-        self.standardize = standardize
+    temperature: Positive = 4.0
+    beta: NonNegative = 2.0
+    gamma: NonNegative = 2.0
 
     def terms(self, student: Tensor, teacher: Tensor, labels: Tensor, progress: float) -> Terms:
         """Return ``inter`` and ``intra``; see :meth:`LogitMethod.terms`."""

@@ -3,9 +3,10 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from mcld.checks import check_flag, check_options
 from mcld.methods._base import Terms
 from mcld.methods._logits import LogitMethod, check_two_classes, others
+from mcld.options import NonNegative, Positive
+from mcld.registry import register_method
 
 PAIRS = {
     "resnet56-resnet20": 2.0,
@@ -45,6 +46,7 @@ def dkd_parts(student: Tensor, teacher: Tensor, labels: Tensor) -> tuple[Tensor,
     return first, F.kl_div(others_s, others_t, reduction="none", log_target=True).sum(dim=1)
 
 
+@register_method("dkd")
 class DKD(LogitMethod):
     """Match the probability of the label, and the probabilities among the other classes, separately (Zhao et al. 2022).
 
@@ -64,7 +66,6 @@ class DKD(LogitMethod):
         alpha: weight of the target part, at least 0.
         beta: weight of the non-target part, at least 0; published values are 0.5 to 8.
         warmup: epochs until full strength, at least 0.
-        standardize: true or false; give each row of logits mean 0 and standard deviation 1 first.
 
     Raises:
         InputError: for an option out of range, or fewer than two classes.
@@ -84,28 +85,17 @@ class DKD(LogitMethod):
     title = "match the label's probability and those among the other classes separately"
     paper = "Zhao, Cui, Song, Qiu, Liang, CVPR 2022"
     year = 2022
+    requires_global_batch = False
     presets = {  # noqa: RUF012 - declared as a ClassVar in Method
         **{pair: {"beta": beta} for pair, beta in PAIRS.items()},
         "imagenet-resnet34-resnet18": {"temperature": 1.0, "beta": 0.5, "warmup": 1.0},
         "imagenet-resnet50-MobileNetV1": {"temperature": 1.0, "beta": 2.0, "warmup": 1.0},
     }
 
-    def __init__(
-        self,
-        temperature: float = 4.0,
-        alpha: float = 1.0,
-        beta: float = 8.0,
-        warmup: float = 20.0,
-        standardize: bool = False,
-    ) -> None:
-        super().__init__()
-        check_options({"temperature": temperature}, {"alpha": alpha, "beta": beta, "warmup": warmup})
-        check_flag("standardize", standardize)
-        self.temperature = temperature
-        self.alpha = alpha
-        self.beta = beta
-        self.warmup = warmup
-        self.standardize = standardize
+    temperature: Positive = 4.0
+    alpha: NonNegative = 1.0
+    beta: NonNegative = 8.0
+    warmup: NonNegative = 20.0
 
     def terms(self, student: Tensor, teacher: Tensor, labels: Tensor, progress: float) -> Terms:
         """Return ``target`` and ``nontarget``; see :meth:`LogitMethod.terms`."""

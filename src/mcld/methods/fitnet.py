@@ -6,9 +6,12 @@ from torch import Tensor, nn
 from mcld.errors import InputError
 from mcld.methods._base import Outputs, Shapes, Terms
 from mcld.methods._features import MAPS, FeatureMethod, on_common_grid, paired, paired_shapes
+from mcld.options import Count, Positive
+from mcld.registry import register_method
 from mcld.rows import at_least_float32
 
 
+@register_method("fitnet")
 class FitNet(FeatureMethod):
     """Match the teacher's maps of one stage by a learnt projection of the student's (Romero et al. 2015).
 
@@ -41,12 +44,13 @@ class FitNet(FeatureMethod):
     year = 2015
     family = "features"
     needs = MAPS
-    relational = True  # by the batch normalisation of what it learns
+    requires_global_batch = True  # by the batch normalisation of what it learns
 
-    def __init__(self, weight: float = 100.0, stage: int = 2) -> None:
-        super().__init__(positive={"weight": weight, "stage": stage})
-        self.weight = weight
-        self.stage = stage
+    weight: Positive = 100.0
+    stage: Count = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.regressor: nn.Module | None = None
 
     def prepare(self, student: Shapes, teacher: Shapes, images: int, epochs: int, labels: Tensor | None = None) -> None:

@@ -1,14 +1,16 @@
 """Factor transfer (FT)."""
 
 import itertools
+from typing import Annotated
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mcld.checks import check_share
 from mcld.errors import InputError
 from mcld.methods._base import Outputs, Shapes, Terms
 from mcld.methods._features import MAPS, FeatureMethod, on_common_grid, paired_shapes
+from mcld.options import Positive, Rule
+from mcld.registry import register_method
 from mcld.rows import at_least_float32, unit_rows
 
 
@@ -20,6 +22,7 @@ def convolutions(*channels: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+@register_method("ft")
 class FT(FeatureMethod):
     """Match factors: a paraphrase of the teacher's maps and a translation of the student's (Kim et al. 2018).
 
@@ -49,13 +52,13 @@ class FT(FeatureMethod):
     year = 2018
     family = "features"
     needs = MAPS
-    relational = True  # by the batch normalisation of what it learns
+    requires_global_batch = True  # by the batch normalisation of what it learns
 
-    def __init__(self, weight: float = 200.0, rate: float = 0.5) -> None:
-        super().__init__(positive={"weight": weight, "rate": rate})
-        check_share("rate", rate)
-        self.weight = weight
-        self.rate = rate
+    weight: Positive = 200.0
+    rate: Annotated[float, Rule(lambda x: 0 < x <= 1, "a share of the teacher's channels, above 0 and at most 1")] = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.paraphraser: nn.Module | None = None
         self.back: nn.Module | None = None
         self.translator: nn.Module | None = None

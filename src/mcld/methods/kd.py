@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mcld.checks import check_flag, check_options
 from mcld.methods._base import Terms
 from mcld.methods._logits import LogitMethod
+from mcld.options import Positive
+from mcld.registry import register_method
 from mcld.rows import at_least_float32
 
 
@@ -46,6 +47,7 @@ def _lskd(temperature: float, weight: float) -> dict[str, float | bool]:
     return {"standardize": True, "temperature": temperature, "weight": weight}
 
 
+@register_method("kd")
 class KD(LogitMethod):
     """Match the teacher's probabilities, softened by a temperature (Hinton et al. 2015).
 
@@ -58,7 +60,6 @@ class KD(LogitMethod):
     Args:
         temperature: T > 0.
         weight: > 0.
-        standardize: true or false; give each row of logits mean 0 and standard deviation 1 first.
 
     Raises:
         InputError: for an option out of range.
@@ -76,9 +77,10 @@ class KD(LogitMethod):
     title = "match the teacher's softened probabilities"
     paper = "Hinton, Vinyals, Dean, 2015"
     year = 2015
+    requires_global_batch = False
     ce_weight = 0.1
     presets = {  # noqa: RUF012 - declared as a ClassVar in Method
-        "imagenet": {"temperature": 1.0, "weight": 0.5, "ce_weight": 0.5},
+        "imagenet": {"temperature": 1.0, "weight": 0.5},
         "lskd": _lskd(2, 9),
         "vgg13-vgg8-lskd": _lskd(3, 9),
         "vgg13-MobileNetV2-lskd": _lskd(3, 9),
@@ -88,14 +90,10 @@ class KD(LogitMethod):
         "resnet110-resnet20-lskd": _lskd(4, 12),
         "ResNet50-MobileNetV2-lskd": _lskd(3, 1),
     }
+    preset_ce_weights = {"imagenet": 0.5}  # noqa: RUF012 - declared as a ClassVar in Method
 
-    def __init__(self, temperature: float = 4.0, weight: float = 0.9, standardize: bool = False) -> None:
-        super().__init__()
-        check_options(positive={"temperature": temperature, "weight": weight})
-        check_flag("standardize", standardize)
-        self.temperature = temperature
-        self.weight = weight
-        self.standardize = standardize
+    temperature: Positive = 4.0
+    weight: Positive = 0.9
 
     def terms(self, student: Tensor, teacher: Tensor, labels: Tensor, progress: float) -> Terms:
         """Return ``{"kl": ...}``; see :meth:`LogitMethod.terms`."""

@@ -14,9 +14,11 @@ from mcld.methods._base import Method, Outputs, Terms, check_batch
 from mcld.methods._mcld_options import PRESETS, Category, Instance, Sample, options_of
 from mcld.methods._mcld_terms import Candidates, Comparison, compare, probabilities, prototype_contrast
 from mcld.methods._standardize import standardize_rows
+from mcld.registry import register_method
 from mcld.rows import no_autocast
 
 
+@register_method("mcld")
 class MCLD(Method):
     r"""Three contrasts of the student's logits with the teacher's: of images, of samples, of categories.
 

@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mcld.checks import check_flag, check_options
 from mcld.methods._base import Terms
 from mcld.methods._logits import LogitMethod, Pair
 from mcld.methods.kd import kd_total
+from mcld.options import NonNegative, Positive
+from mcld.registry import register_method
 
 MORE_TEMPERATURES = (3.0, 5.0, 2.0, 6.0)
 
@@ -34,6 +35,7 @@ def share_up_to_median(x: Tensor) -> Tensor:
     return (x <= x.quantile(0.5)).to(x.dtype).mean()
 
 
+@register_method("mlkd")
 class MLKD(LogitMethod):
     """Match images, the relations of images and the relations of classes, at five temperatures (Jin et al. 2023).
 
@@ -83,7 +85,7 @@ class MLKD(LogitMethod):
     title = "match images, relations of images and relations of classes at five temperatures"
     paper = "Jin, Wang, Lin, CVPR 2023"
     year = 2023
-    relational = True
+    requires_global_batch = True
     views = 2
     second_policy = "rand"
     ce_weight = 0.1
@@ -92,23 +94,10 @@ class MLKD(LogitMethod):
         "lskd": {"as_published": True, "standardize": True, "temperature": 2.0, "weight": 9.0},
     }
 
-    def __init__(
-        self,
-        temperature: float = 4.0,
-        weight: float = 0.9,
-        strong_ce_weight: float = 0.1,
-        as_published: bool = False,
-        standardize: bool = False,
-    ) -> None:
-        super().__init__()
-        check_options({"temperature": temperature, "weight": weight}, {"strong_ce_weight": strong_ce_weight})
-        check_flag("as_published", as_published)
-        check_flag("standardize", standardize)
-        self.temperature = temperature
-        self.weight = weight
-        self.strong_ce_weight = strong_ce_weight
-        self.as_published = as_published
-        self.standardize = standardize
+    temperature: Positive = 4.0
+    weight: Positive = 0.9
+    strong_ce_weight: NonNegative = 0.1
+    as_published: bool = False
 
     def view_terms(self, pairs: Sequence[Pair], labels: Tensor, progress: float) -> Terms:
         """Return ``instance``, ``batch``, ``class`` and, with two views, ``ce_strong``."""

@@ -3,11 +3,13 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from mcld.checks import check_flag, check_options
 from mcld.methods._base import Terms
 from mcld.methods._logits import LogitMethod
+from mcld.options import Positive
+from mcld.registry import register_method
 
 
+@register_method("mse")
 class MSE(LogitMethod):
     """Match the teacher's logits themselves (Ba and Caruana 2014; Kim et al. 2021).
 
@@ -37,14 +39,11 @@ class MSE(LogitMethod):
     title = "match the teacher's logits by mean squared error"
     paper = "Ba, Caruana, NeurIPS 2014; Kim, Oh, Kim, Cho, Yun, IJCAI 2021"
     year = 2014
+    requires_global_batch = False
     ce_weight = 0.1
 
-    def __init__(self, weight: float = 0.9, center: bool = False) -> None:
-        super().__init__()
-        check_options(positive={"weight": weight})
-        check_flag("center", center)
-        self.weight = weight
-        self.center = center
+    weight: Positive = 0.9
+    center: bool = False
 
     def terms(self, student: Tensor, teacher: Tensor, labels: Tensor, progress: float) -> Terms:
         """Return ``{"mse": ...}``; see :meth:`LogitMethod.terms`."""

@@ -3,11 +3,13 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from mcld.checks import check_flag, check_options
 from mcld.methods._base import Terms
 from mcld.methods._logits import LogitMethod, check_two_classes, others
+from mcld.options import NonNegative, Positive
+from mcld.registry import register_method
 
 
+@register_method("nkd")
 class NKD(LogitMethod):
     """Cross-entropy with the teacher's probability of the label, and among the other classes (Yang et al. 2023).
 
@@ -19,7 +21,6 @@ class NKD(LogitMethod):
     Args:
         temperature: T > 0, for the other classes.
         gamma: weight of the other classes, at least 0.
-        standardize: true or false; give each row of logits mean 0 and standard deviation 1 first.
 
     Raises:
         InputError: for an option out of range, or fewer than two classes.
@@ -39,18 +40,14 @@ class NKD(LogitMethod):
     title = "cross-entropy with the teacher's probability of the label and among the other classes"
     paper = "Yang, Zeng, Li, Zhang, Yuan, Li, ICCV 2023"
     year = 2023
+    requires_global_batch = False
     presets = {  # noqa: RUF012 - declared as a ClassVar in Method
         "ResNet34-ResNet18": {"temperature": 3.0, "gamma": 3.5},
         "deit3_small-deit_tiny": {"temperature": 1.0, "gamma": 1.0},
     }
 
-    def __init__(self, temperature: float = 1.0, gamma: float = 1.5, standardize: bool = False) -> None:
-        super().__init__()
-        check_options({"temperature": temperature}, {"gamma": gamma})
-        check_flag("standardize", standardize)
-        self.temperature = temperature
-        self.gamma = gamma
-        self.standardize = standardize
+    temperature: Positive = 1.0
+    gamma: NonNegative = 1.5
 
     def terms(self, student: Tensor, teacher: Tensor, labels: Tensor, progress: float) -> Terms:
         """Return ``target`` and ``nontarget``; see :meth:`LogitMethod.terms`."""

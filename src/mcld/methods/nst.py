@@ -5,6 +5,8 @@ from torch import Tensor
 
 from mcld.methods._base import Outputs, Shapes, Terms
 from mcld.methods._features import MAPS, FeatureMethod, on_common_grid, paired, paired_shapes
+from mcld.options import Positive
+from mcld.registry import register_method
 from mcld.rows import no_autocast, unit_rows
 
 
@@ -24,6 +26,7 @@ def mean_square_product(x: Tensor, y: Tensor) -> Tensor:
     return ((x.transpose(1, 2) @ x) * (y.transpose(1, 2) @ y)).sum(dim=(1, 2)) / (n * m)
 
 
+@register_method("nst")
 class NST(FeatureMethod):
     """Make the channels respond to the same places, as distributions (Huang and Wang 2017).
 
@@ -54,11 +57,9 @@ class NST(FeatureMethod):
     year = 2017
     family = "features"
     needs = MAPS
-    relational = False
+    requires_global_batch = False
 
-    def __init__(self, weight: float = 50.0) -> None:
-        super().__init__(positive={"weight": weight})
-        self.weight = weight
+    weight: Positive = 50.0
 
     def prepare(self, student: Shapes, teacher: Shapes, images: int, epochs: int, labels: Tensor | None = None) -> None:
         """Check that the stages match; see :meth:`Method.prepare`."""

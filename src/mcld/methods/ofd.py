@@ -5,6 +5,8 @@ from torch import Tensor, nn
 
 from mcld.methods._base import Outputs, Shapes, Terms
 from mcld.methods._features import MAPS, FeatureMethod, on_common_grid, paired, paired_shapes
+from mcld.options import Positive
+from mcld.registry import register_method
 from mcld.rows import at_least_float32
 
 MOMENTUM = 0.1
@@ -42,6 +44,7 @@ def partial_square(student: Tensor, teacher: Tensor) -> Tensor:
     return (student - teacher).square() * ((student > teacher) | (teacher > 0))
 
 
+@register_method("ofd")
 class OFD(FeatureMethod):
     """Match the maps, except that a response the teacher does not have may be as low as it likes (Heo et al. 2019).
 
@@ -70,12 +73,13 @@ class OFD(FeatureMethod):
     year = 2019
     family = "features"
     needs = MAPS
-    relational = True  # by the batch normalisation of what it learns
+    requires_global_batch = True  # by the batch normalisation of what it learns
     presets = {"imagenet": {"weight": 0.0001}}  # noqa: RUF012 - declared as a ClassVar in Method
 
-    def __init__(self, weight: float = 0.001) -> None:
-        super().__init__(positive={"weight": weight})
-        self.weight = weight
+    weight: Positive = 0.001
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.connectors: nn.ModuleList | None = None
 
     def prepare(self, student: Shapes, teacher: Shapes, images: int, epochs: int, labels: Tensor | None = None) -> None:

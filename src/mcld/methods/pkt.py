@@ -5,6 +5,8 @@ from torch import Tensor
 
 from mcld.methods._base import Outputs, Terms
 from mcld.methods._features import POOLED, FeatureMethod, pooled_pair
+from mcld.options import Positive
+from mcld.registry import register_method
 from mcld.rows import no_autocast, unit_rows
 
 EPS = 1e-7  # of the published code: keeps the logarithm of a similarity of 0 finite
@@ -17,6 +19,7 @@ def neighbours(features: Tensor) -> Tensor:
     return similarity / similarity.sum(dim=1, keepdim=True)
 
 
+@register_method("pkt")
 class PKT(FeatureMethod):
     """Give the images the same neighbours as the teacher, as probabilities (Passalis and Tefas 2018).
 
@@ -47,9 +50,7 @@ class PKT(FeatureMethod):
     family = "relations"
     needs = POOLED
 
-    def __init__(self, weight: float = 30000.0) -> None:
-        super().__init__(positive={"weight": weight})
-        self.weight = weight
+    weight: Positive = 30000.0
 
     def compare(self, student: Outputs, teacher: Outputs, progress: float, index: Tensor | None) -> Terms:
         """Return ``{"neighbours": ...}``."""

@@ -3,8 +3,10 @@
 from torch import Tensor
 
 from mcld.methods._base import Method, Outputs, Terms
+from mcld.registry import register_method
 
 
+@register_method("plain")
 class Plain(Method):
     """No distillation: there are no terms, and cross-entropy is all that is left.
 
@@ -17,7 +19,7 @@ class Plain(Method):
 
     title = "training on labels alone, without a teacher"
     needs = frozenset[str]()
-    relational = False
+    requires_global_batch = False
 
     def forward(
         self,

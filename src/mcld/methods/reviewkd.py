@@ -6,6 +6,8 @@ from torch import Tensor, nn
 
 from mcld.methods._base import Outputs, Shapes, Terms
 from mcld.methods._features import FeatureMethod, paired, paired_shapes
+from mcld.options import NonNegative, Positive
+from mcld.registry import register_method
 from mcld.rows import at_least_float32
 
 WIDEST = 512  # channels at which stages are fused, at most
@@ -56,6 +58,7 @@ def hierarchical_distance(student: Tensor, teacher: Tensor) -> Tensor:
     return torch.stack(scaled).sum() / sum(weights)
 
 
+@register_method("reviewkd")
 class ReviewKD(FeatureMethod):
     """Match each stage of the teacher by what the student's deeper stages know already (Chen et al. 2021).
 
@@ -87,7 +90,7 @@ class ReviewKD(FeatureMethod):
     year = 2021
     family = "features"
     needs = frozenset({"logits", "maps", "pooled"})
-    relational = True  # by the batch normalisation of what it learns
+    requires_global_batch = True  # by the batch normalisation of what it learns
     presets = {  # noqa: RUF012 - declared as a ClassVar in Method
         "resnet56-resnet20": {"weight": 0.6},
         "resnet110-resnet32": {"weight": 1.0},
@@ -99,10 +102,11 @@ class ReviewKD(FeatureMethod):
         "resnet32x4-ShuffleV2": {"weight": 8.0},
     }
 
-    def __init__(self, weight: float = 1.0, warmup: float = 20.0) -> None:
-        super().__init__(positive={"weight": weight}, non_negative={"warmup": warmup})
-        self.weight = weight
-        self.warmup = warmup
+    weight: Positive = 1.0
+    warmup: NonNegative = 20.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.fusions: nn.ModuleList | None = None
         self.epochs = 1
 

@@ -6,6 +6,8 @@ from torch import Tensor
 
 from mcld.methods._base import Outputs, Terms
 from mcld.methods._features import POOLED, FeatureMethod, pooled_pair
+from mcld.options import NonNegative
+from mcld.registry import register_method
 from mcld.rows import no_autocast
 
 
@@ -26,6 +28,7 @@ def relations(features: Tensor) -> tuple[Tensor, Tensor]:
     return distances / torch.where(mean > 0, mean, 1.0), directions
 
 
+@register_method("rkd")
 class RKD(FeatureMethod):
     """Keep the distances between images and the angles at them (Park et al. 2019).
 
@@ -63,10 +66,8 @@ class RKD(FeatureMethod):
     family = "relations"
     needs = POOLED
 
-    def __init__(self, distance: float = 25.0, angle: float = 50.0) -> None:
-        super().__init__(non_negative={"distance": distance, "angle": angle})
-        self.distance = distance
-        self.angle = angle
+    distance: NonNegative = 25.0
+    angle: NonNegative = 50.0
 
     def compare(self, student: Outputs, teacher: Outputs, progress: float, index: Tensor | None) -> Terms:
         """Return ``{"distance": ..., "angle": ...}``."""

@@ -6,8 +6,11 @@ from torch import Tensor
 from mcld.errors import InputError
 from mcld.methods._base import Outputs, Shapes, Terms
 from mcld.methods._features import POOLED, FeatureMethod, pooled_pair
+from mcld.options import Positive
+from mcld.registry import register_method
 
 
+@register_method("simkd")
 class SimKD(FeatureMethod):
     """Make features that the teacher's own classifier can read (Chen et al. 2022).
 
@@ -40,13 +43,11 @@ class SimKD(FeatureMethod):
     year = 2022
     family = "features"
     needs = POOLED
-    relational = False
+    requires_global_batch = False
     ce_weight = 0.0
     reuses_classifier = True
 
-    def __init__(self, weight: float = 1.0) -> None:
-        super().__init__(positive={"weight": weight})
-        self.weight = weight
+    weight: Positive = 1.0
 
     def prepare(self, student: Shapes, teacher: Shapes, images: int, epochs: int, labels: Tensor | None = None) -> None:
         """Check that the features match; see :meth:`Method.prepare`."""

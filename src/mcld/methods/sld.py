@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mcld.checks import check_flag, check_options, check_share
 from mcld.methods._base import Terms
 from mcld.methods._logits import LogitMethod, Pair
 from mcld.methods.kd import kd_total
+from mcld.options import NonNegative, Positive, Share
+from mcld.registry import register_method
 
 TEMPERATURES = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
 
@@ -32,6 +33,7 @@ def swap(logits: Tensor, labels: Tensor) -> Tensor:
     return logits.scatter(1, label, logits.gather(1, top)).scatter(1, top, logits.gather(1, label))
 
 
+@register_method("sld")
 class SLD(LogitMethod):
     """KD with wrong predictions put right, those of the teacher and the student's own (Limantoro et al. 2025).
 
@@ -72,32 +74,20 @@ class SLD(LogitMethod):
     title = "KD with wrong predictions put right by exchanging logits"
     paper = "Limantoro, Lin, Wang, Tsai, Shuai, Huang, Cheng, Multimedia Systems 2025"
     year = 2025
+    requires_global_batch = False
     views = 2
     second_policy = "rand"
     ce_weight = 0.1
     presets = {  # noqa: RUF012 - declared as a ClassVar in Method
         "published": {"as_published": True},
-        "imagenet": {"weight": 0.5, "strong_ce_weight": 0.5, "ce_weight": 0.5},
+        "imagenet": {"weight": 0.5, "strong_ce_weight": 0.5},
     }
+    preset_ce_weights = {"imagenet": 0.5}  # noqa: RUF012 - declared as a ClassVar in Method
 
-    def __init__(
-        self,
-        weight: float = 0.9,
-        start: float = 0.625,
-        strong_ce_weight: float = 0.1,
-        as_published: bool = False,
-        standardize: bool = False,
-    ) -> None:
-        super().__init__()
-        check_options({"weight": weight}, {"strong_ce_weight": strong_ce_weight})
-        check_share("start", start)
-        check_flag("as_published", as_published)
-        check_flag("standardize", standardize)
-        self.weight = weight
-        self.start = start
-        self.strong_ce_weight = strong_ce_weight
-        self.as_published = as_published
-        self.standardize = standardize
+    weight: Positive = 0.9
+    start: Share = 0.625
+    strong_ce_weight: NonNegative = 0.1
+    as_published: bool = False
 
     def view_terms(self, pairs: Sequence[Pair], labels: Tensor, progress: float) -> Terms:
         """Return ``teacher``, ``student`` and, with two views, ``ce_strong``."""

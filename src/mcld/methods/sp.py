@@ -4,6 +4,8 @@ from torch import Tensor
 
 from mcld.methods._base import Outputs, Shapes, Terms
 from mcld.methods._features import MAPS, FeatureMethod, paired_shapes
+from mcld.options import Positive
+from mcld.registry import register_method
 from mcld.rows import no_autocast, unit_rows
 
 
@@ -13,6 +15,7 @@ def similarity_rows(maps: Tensor) -> Tensor:
     return unit_rows(rows @ rows.T, center=False)
 
 
+@register_method("sp")
 class SP(FeatureMethod):
     """Images that are alike for the teacher shall be alike for the student (Tung and Mori 2019).
 
@@ -42,9 +45,7 @@ class SP(FeatureMethod):
     family = "relations"
     needs = MAPS
 
-    def __init__(self, weight: float = 3000.0) -> None:
-        super().__init__(positive={"weight": weight})
-        self.weight = weight
+    weight: Positive = 3000.0
 
     def prepare(self, student: Shapes, teacher: Shapes, images: int, epochs: int, labels: Tensor | None = None) -> None:
         """Check that there are maps; see :meth:`Method.prepare`."""

@@ -1,11 +1,14 @@
 """A simple recipe: a linear projector, batch normalisation and a log-sum distance (SRD)."""
 
+from typing import Annotated
+
 import torch
 from torch import Tensor, nn
 
-from mcld.errors import InputError
 from mcld.methods._base import Outputs, Shapes, Terms
 from mcld.methods._features import POOLED, FeatureMethod, pooled_pair
+from mcld.options import Positive, Rule
+from mcld.registry import register_method
 from mcld.rows import at_least_float32
 
 EPS = 1e-4  # of the variances, as in the authors' batch normalisation
@@ -18,6 +21,7 @@ def standardize_columns(features: Tensor) -> Tensor:
     return centred / (centred.square().mean(dim=0) + EPS).sqrt()
 
 
+@register_method("srd")
 class SRD(FeatureMethod):
     """Match pooled features by a linear projector under a log-sum distance (Miles and Mikolajczyk 2024).
 
@@ -51,12 +55,11 @@ class SRD(FeatureMethod):
     needs = POOLED
     presets = {"imagenet": {"weight": 2.0}}  # noqa: RUF012 - declared as a ClassVar in Method
 
-    def __init__(self, weight: float = 1.0, alpha: float = 4.0) -> None:
-        super().__init__(positive={"weight": weight, "alpha": alpha})
-        if alpha <= 1:
-            raise InputError(f"alpha is {alpha!r}; expected more than 1")
-        self.weight = weight
-        self.alpha = alpha
+    weight: Positive = 1.0
+    alpha: Annotated[float, Rule(lambda x: x > 1, "more than 1")] = 4.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.projector: nn.Module | None = None
 
     def prepare(self, student: Shapes, teacher: Shapes, images: int, epochs: int, labels: Tensor | None = None) -> None:

@@ -3,9 +3,10 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from mcld.checks import check_flag, check_options
 from mcld.methods._base import Terms
 from mcld.methods._logits import LogitMethod
+from mcld.options import Positive
+from mcld.registry import register_method
 
 
 def ttm_parts(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -20,6 +21,7 @@ def ttm_parts(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     return F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=1)
 
 
+@register_method("ttm")
 class TTM(LogitMethod):
     """KD with a temperature on the teacher's side only (Zheng and Yang 2024).
 
@@ -34,7 +36,6 @@ class TTM(LogitMethod):
     Args:
         temperature: T > 0; the paper's 1 / γ.
         weight: > 0; the paper's β.
-        standardize: true or false; give each row of logits mean 0 and standard deviation 1 first.
 
     Raises:
         InputError: for an option out of range.
@@ -51,14 +52,10 @@ class TTM(LogitMethod):
     title = "KD with a temperature on the teacher's side only"
     paper = "Zheng, Yang, ICLR 2024"
     year = 2024
+    requires_global_batch = False
 
-    def __init__(self, temperature: float = 10.0, weight: float = 45.0, standardize: bool = False) -> None:
-        super().__init__()
-        check_options(positive={"temperature": temperature, "weight": weight})
-        check_flag("standardize", standardize)
-        self.temperature = temperature
-        self.weight = weight
-        self.standardize = standardize
+    temperature: Positive = 10.0
+    weight: Positive = 45.0
 
     def terms(self, student: Tensor, teacher: Tensor, labels: Tensor, progress: float) -> Terms:
         """Return ``{"kl": ...}``; see :meth:`LogitMethod.terms`."""

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from mcld.methods._base import Outputs, Shapes, Terms
 from mcld.methods._features import MAPS, FeatureMethod, on_common_grid, paired, paired_shapes
+from mcld.options import Positive
+from mcld.registry import register_method
 from mcld.rows import at_least_float32
 
 EPS = 1e-5  # least variance
@@ -40,6 +42,7 @@ class Gaussian(nn.Module):
         return ((mean - t).square() / variance + variance.log()).mean() / 2
 
 
+@register_method("vid")
 class VID(FeatureMethod):
     """Keep as much information about the teacher's maps as a Gaussian can read off the student's (Ahn et al. 2019).
 
@@ -69,11 +72,12 @@ class VID(FeatureMethod):
     year = 2019
     family = "features"
     needs = MAPS
-    relational = False
+    requires_global_batch = False
 
-    def __init__(self, weight: float = 1.0) -> None:
-        super().__init__(positive={"weight": weight})
-        self.weight = weight
+    weight: Positive = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.gaussians: nn.ModuleList | None = None
 
     def prepare(self, student: Shapes, teacher: Shapes, images: int, epochs: int, labels: Tensor | None = None) -> None:

@@ -4,11 +4,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mcld.checks import check_flag, check_options
 from mcld.methods._base import Terms
 from mcld.methods._logits import LogitMethod
+from mcld.options import Positive
+from mcld.registry import register_method
 
 
+@register_method("wsld")
 class WSLD(LogitMethod):
     """Soft labels, with less weight where the student is already better than its teacher (Zhou et al. 2021).
 
@@ -21,7 +23,6 @@ class WSLD(LogitMethod):
     Args:
         temperature: T > 0.
         weight: > 0.
-        standardize: true or false; give each row of logits mean 0 and standard deviation 1 first.
 
     Raises:
         InputError: for an option out of range.
@@ -39,14 +40,10 @@ class WSLD(LogitMethod):
     title = "soft labels, less where the student already beats the teacher"
     paper = "Zhou, Song, Chen, Zhou, Wang, Yuan, Zhang, ICLR 2021"
     year = 2021
+    requires_global_batch = False
 
-    def __init__(self, temperature: float = 2.0, weight: float = 2.5, standardize: bool = False) -> None:
-        super().__init__()
-        check_options(positive={"temperature": temperature, "weight": weight})
-        check_flag("standardize", standardize)
-        self.temperature = temperature
-        self.weight = weight
-        self.standardize = standardize
+    temperature: Positive = 2.0
+    weight: Positive = 2.5
 
     def terms(self, student: Tensor, teacher: Tensor, labels: Tensor, progress: float) -> Terms:
         """Return ``{"soft": ...}``; see :meth:`LogitMethod.terms`."""

@@ -3,10 +3,11 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from mcld.checks import check_flag, check_options
 from mcld.methods._base import Terms
 from mcld.methods._logits import LogitMethod
 from mcld.methods.ttm import ttm_parts
+from mcld.options import Positive
+from mcld.registry import register_method
 
 
 def smoothness(teacher: Tensor, temperature: float) -> Tensor:
@@ -21,6 +22,7 @@ def smoothness(teacher: Tensor, temperature: float) -> Tensor:
     return (F.log_softmax(teacher, dim=1) / temperature).logsumexp(dim=1).exp()
 
 
+@register_method("wttm")
 class WTTM(LogitMethod):
     """TTM with more weight on images whose teacher is smooth (Zheng and Yang 2024).
 
@@ -33,7 +35,6 @@ class WTTM(LogitMethod):
     Args:
         temperature: T > 0; the paper's 1 / γ.
         weight: > 0; the paper's β.
-        standardize: true or false; give each row of logits mean 0 and standard deviation 1 first.
 
     Raises:
         InputError: for an option out of range.
@@ -50,14 +51,10 @@ class WTTM(LogitMethod):
     title = "TTM with more weight where the teacher is smooth"
     paper = "Zheng, Yang, ICLR 2024"
     year = 2024
+    requires_global_batch = False
 
-    def __init__(self, temperature: float = 5.0, weight: float = 4.0, standardize: bool = False) -> None:
-        super().__init__()
-        check_options(positive={"temperature": temperature, "weight": weight})
-        check_flag("standardize", standardize)
-        self.temperature = temperature
-        self.weight = weight
-        self.standardize = standardize
+    temperature: Positive = 5.0
+    weight: Positive = 4.0
 
     def terms(self, student: Tensor, teacher: Tensor, labels: Tensor, progress: float) -> Terms:
         """Return ``{"kl": ...}``; see :meth:`LogitMethod.terms`."""

@@ -1,28 +1,30 @@
 """Which models there are, and making one by name."""
 
-import difflib
 import functools
 import importlib
 import inspect
-import pkgutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import typing
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
+from mcld.checks import check_names
 from mcld.errors import InputError
+from mcld.options import check_option
+from mcld.registry import MODELS
 
 _EXTERNAL = ("timm", "torchvision")
 
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """One model of the zoo.
+    """One model that goes by a name of its own.
 
     Attributes:
         name: the name in the tables of the field.
-        family: the file in ``mcld/models`` that holds it.
+        family: of architectures; the file that holds it, without more.
         build: ``build(num_classes, in_channels, **options)``; its keyword-only parameters are the model's options.
         aliases: other names for it.
         lr: the field's learning rate for it, for SGD with batches of 64.
@@ -45,44 +47,29 @@ class ModelEntry:
         return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
-@functools.cache
-def _zoo() -> tuple[ModelEntry, ...]:
-    # A new family is one new file: every module of this package that has MODELS is one.
-    import mcld.models
-
-    names = sorted(m.name for m in pkgutil.iter_modules(mcld.models.__path__) if not m.name.startswith("_"))
-    modules = (importlib.import_module(f"mcld.models.{name}") for name in names)
-    return tuple(entry for module in modules for entry in getattr(module, "MODELS", ()))
-
-
 def list_models() -> list[ModelEntry]:
-    """List the models of the zoo, family by family. The names of timm and torchvision come on top of these."""
-    return list(_zoo())
+    """List the models, family by family: ours, and those of other packages.
+
+    The names of timm and torchvision come on top of these.
+    """
+    entries = dict.fromkeys(MODELS.items().values())
+    return sorted(entries, key=lambda entry: entry.family)
 
 
 def find_model(name: str) -> ModelEntry:
-    """Return the entry of the zoo with this name or alias.
+    """Return the entry with this name or alias.
 
     An exact match wins over one that ignores case, so that ``ResNet18`` and ``resnet18`` both work.
 
     Raises:
         InputError: when there is none, with the nearest names.
     """
-    for fold in (str, str.lower):
-        for entry in _zoo():
-            if fold(name) in {fold(known) for known in (entry.name, *entry.aliases)}:
-                return entry
-    known = [known for entry in _zoo() for known in (entry.name, *entry.aliases)]
-    raise InputError(
-        f"no model is called {name!r}; {nearest(name, known)}see `mcld models`, or use timm/NAME or torchvision/NAME"
-    )
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Say which known names are nearest, as ``"nearest: a, b; "``, or nothing when none is near."""
-    by_lower = {k.lower(): k for k in known}
-    matches = difflib.get_close_matches(name.lower(), by_lower, n=4, cutoff=0.5)
-    return f"nearest: {', '.join(by_lower[m] for m in matches)}; " if matches else ""
+    found = MODELS.find(name)
+    if found is None:
+        found = next((MODELS.get(known) for known in MODELS.names() if known.lower() == name.lower()), None)
+    if found is None:
+        raise MODELS.unknown(name)
+    return found
 
 
 def default_lr(name: str) -> float:
@@ -162,10 +149,14 @@ def fitting_options(
 
 
 def _check_options(entry: ModelEntry, options: dict[str, Any]) -> None:
+    check_names(f"option of model {entry.name}:", options, entry.options)
+    kinds = typing.get_type_hints(_called(entry.build), include_extras=True)
     for option, value in options.items():
-        if option not in entry.options:
-            right = ", ".join(entry.options) or "none"
-            raise InputError(f"model {entry.name} has no option {option!r}; its options: {right}")
-        # Every option of the zoo is a count so far.
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InputError(f"option {option} of model {entry.name} is {value!r}; expected an integer of at least 1")
+        check_option(f"option {option} of model {entry.name}", value, kinds.get(option, Any))
+
+
+def _called(build: Callable[..., Any]) -> Callable[..., Any]:
+    """The function whose annotations are those of the arguments."""
+    while isinstance(build, functools.partial):
+        build = build.func
+    return build.__init__ if isinstance(build, type) else build  # type: ignore[misc]  # only its annotations are read

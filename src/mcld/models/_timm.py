@@ -9,8 +9,7 @@ import timm
 import torch
 from torch import nn
 
-from mcld.errors import InputError
-from mcld.models._registry import nearest
+from mcld.errors import InputError, did_you_mean
 
 
 def create(name: str, num_classes: int, in_channels: int, *, pretrained: bool = False, **options: Any) -> nn.Module:
@@ -22,7 +21,8 @@ def create(name: str, num_classes: int, in_channels: int, *, pretrained: bool = 
     """
     if not timm.is_model(name):
         base = name.partition(".")[0]  # what follows a dot names the pretrained weights
-        raise InputError(f"timm has no model {name!r}; {nearest(base, timm.list_models())}see timm.list_models()")
+        hint = did_you_mean(base, timm.list_models(), most=3)
+        raise InputError(f"there is no model of timm {name!r}; {hint}see timm.list_models()")
     _check_options(name, options)
     try:
         model = timm.create_model(name, pretrained=pretrained, num_classes=num_classes, in_chans=in_channels, **options)

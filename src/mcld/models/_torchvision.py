@@ -6,8 +6,7 @@ import torch
 import torchvision
 from torch import nn
 
-from mcld.errors import InputError
-from mcld.models._registry import nearest
+from mcld.errors import InputError, unknown_name
 
 # These two give their training-time extras as additional outputs, and change how they read images when pretrained.
 _INCEPTIONS = ("googlenet", "inception_v3")
@@ -24,7 +23,7 @@ def create(name: str, num_classes: int, in_channels: int, *, pretrained: bool = 
     """
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
-        raise InputError(f"torchvision has no classifier {name!r}; {nearest(name, known)}see torchvision.models")
+        raise unknown_name("classifier of torchvision", name, known, more="see torchvision.models", most=3)
     if name in _INCEPTIONS:
         options = {"aux_logits": False, "transform_input": in_channels == 3, **options}
         if not pretrained:

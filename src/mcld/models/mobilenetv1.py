@@ -6,13 +6,14 @@ depthwise-separable block (depthwise convolution, BatchNorm, pointwise convoluti
 
 from torch import Tensor, nn
 
-from mcld.models._registry import ModelEntry
 from mcld.models._zoo import ZooModel, conv_bn_relu, pool
+from mcld.registry import register_model
 
 # Output channels and stride of each depthwise-separable block.
 _BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *((512, 1),) * 5, (1024, 2), (1024, 1))
 
 
+@register_model("MobileNetV1", lr=0.01, input_size=224)
 class MobileNetV1(ZooModel):
     """MobileNetV1 at full width; it divides the image size by 32."""
 
@@ -33,6 +34,3 @@ class MobileNetV1(ZooModel):
         """Return the logits (B, num_classes) of images (B, in_channels, H, W)."""
         logits: Tensor = self.fc(pool(self.model(x)))
         return logits
-
-
-MODELS = (ModelEntry("MobileNetV1", "mobilenetv1", MobileNetV1, lr=0.01, input_size=224),)

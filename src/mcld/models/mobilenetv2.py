@@ -5,8 +5,8 @@ Plain ReLU and a stem of stride 2. The state dict is that of RepDistiller and md
 
 from torch import Tensor, nn
 
-from mcld.models._registry import ModelEntry
 from mcld.models._zoo import ZooModel, conv_bn_relu, init_fan_out, pool
+from mcld.registry import register_model
 
 # Expansion, channels, blocks and stride of each stage, at half width.
 _STAGES = (
@@ -40,6 +40,7 @@ class Block(nn.Module):
         return x + y if self.residual else y
 
 
+@register_model("MobileNetV2", aliases=["mobile_half"], lr=0.01)
 class MobileNetV2(ZooModel):
     """MobileNetV2 at half width; its stages end where the resolution or the role of the blocks changes."""
 
@@ -66,6 +67,3 @@ class MobileNetV2(ZooModel):
         """Return the logits (B, num_classes) of images (B, in_channels, H, W)."""
         logits: Tensor = self.classifier(pool(self.conv2(self.blocks(self.conv1(x)))))
         return logits
-
-
-MODELS = (ModelEntry("MobileNetV2", "mobilenetv2", MobileNetV2, aliases=("mobile_half",), lr=0.01),)

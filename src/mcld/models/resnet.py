@@ -9,8 +9,9 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mcld.models._registry import ModelEntry
 from mcld.models._zoo import ZooModel, init_fan_out, pool
+from mcld.options import Count
+from mcld.registry import register_model
 
 
 class Block(nn.Module):
@@ -47,7 +48,7 @@ class CifarResNet(ZooModel):
     head = "fc"
 
     def __init__(
-        self, depth: int, multiples: tuple[int, int, int], num_classes: int, in_channels: int, *, width: int = 16
+        self, depth: int, multiples: tuple[int, int, int], num_classes: int, in_channels: int, *, width: Count = 16
     ) -> None:
         super().__init__()
         blocks = (depth - 2) // 6
@@ -71,10 +72,7 @@ def _stage(inputs: int, outputs: int, blocks: int, stride: int) -> nn.Sequential
     return nn.Sequential(Block(inputs, outputs, stride), *(Block(outputs, outputs, 1) for _ in range(blocks - 1)))
 
 
-MODELS = (
-    *(
-        ModelEntry(f"resnet{depth}", "resnet", partial(CifarResNet, depth, (1, 2, 4)))
-        for depth in (8, 14, 20, 32, 44, 56, 110)
-    ),
-    *(ModelEntry(f"resnet{depth}x4", "resnet", partial(CifarResNet, depth, (2, 4, 8), width=32)) for depth in (8, 32)),
-)
+for _depth in (8, 14, 20, 32, 44, 56, 110):
+    register_model(f"resnet{_depth}")(partial(CifarResNet, _depth, (1, 2, 4)))
+for _depth in (8, 32):
+    register_model(f"resnet{_depth}x4")(partial(CifarResNet, _depth, (2, 4, 8), width=32))

@@ -10,8 +10,9 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mcld.models._registry import ModelEntry
 from mcld.models._zoo import ZooModel, pool
+from mcld.options import Count
+from mcld.registry import register_model
 
 
 class Block(nn.Module):
@@ -47,7 +48,7 @@ class ResNetA(ZooModel):
     stages = ("layer1", "layer2", "layer3")
     head = "linear"
 
-    def __init__(self, depth: int, num_classes: int, in_channels: int, *, width: int = 16) -> None:
+    def __init__(self, depth: int, num_classes: int, in_channels: int, *, width: Count = 16) -> None:
         super().__init__()
         blocks = (depth - 2) // 6
         self.conv1 = nn.Conv2d(in_channels, width, 3, 1, 1, bias=False)
@@ -71,4 +72,5 @@ def _stage(inputs: int, outputs: int, blocks: int, stride: int) -> nn.Sequential
     return nn.Sequential(Block(inputs, outputs, stride), *(Block(outputs, outputs, 1) for _ in range(blocks - 1)))
 
 
-MODELS = tuple(ModelEntry(f"resnet{depth}_a", "resnet_a", partial(ResNetA, depth)) for depth in (20, 32, 44, 56, 110))
+for _depth in (20, 32, 44, 56, 110):
+    register_model(f"resnet{_depth}_a")(partial(ResNetA, _depth))

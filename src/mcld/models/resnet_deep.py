@@ -10,8 +10,8 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mcld.models._registry import ModelEntry
 from mcld.models._zoo import ZooModel, init_fan_out, pool
+from mcld.registry import register_model
 
 
 class BasicBlock(nn.Module):
@@ -104,7 +104,5 @@ def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
 
-MODELS = (
-    ModelEntry("ResNet18", "resnet_deep", partial(DeepResNet, BasicBlock, (2, 2, 2, 2))),
-    ModelEntry("ResNet50", "resnet_deep", partial(DeepResNet, Bottleneck, (3, 4, 6, 3))),
-)
+register_model("ResNet18")(partial(DeepResNet, BasicBlock, (2, 2, 2, 2)))
+register_model("ResNet50")(partial(DeepResNet, Bottleneck, (3, 4, 6, 3)))

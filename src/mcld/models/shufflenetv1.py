@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mcld.models._registry import ModelEntry
 from mcld.models._zoo import ZooModel, pool, shuffle
+from mcld.registry import register_model
 
 _GROUPS = 3
 
@@ -42,6 +42,7 @@ class Block(nn.Module):
         return F.relu(torch.cat((y, F.avg_pool2d(x, 3, 2, 1)), 1) if self.first else x + y)
 
 
+@register_model("ShuffleV1", aliases=["ShuffleNetV1"], lr=0.01)
 class ShuffleNetV1(ZooModel):
     """ShuffleNetV1 with 3 groups and stages of 240, 480 and 960 channels."""
 
@@ -67,6 +68,3 @@ class ShuffleNetV1(ZooModel):
 def _stage(inputs: int, outputs: int, blocks: int, from_stem: bool = False) -> nn.Sequential:
     rest = (Block(outputs, outputs, first=False, from_stem=False) for _ in range(blocks - 1))
     return nn.Sequential(Block(inputs, outputs, first=True, from_stem=from_stem), *rest)
-
-
-MODELS = (ModelEntry("ShuffleV1", "shufflenetv1", ShuffleNetV1, aliases=("ShuffleNetV1",), lr=0.01),)

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mcld.models._registry import ModelEntry
 from mcld.models._zoo import ZooModel, pool, shuffle
+from mcld.registry import register_model
 
 
 class DownBlock(nn.Module):
@@ -57,6 +57,7 @@ class BasicBlock(nn.Module):
         return shuffle(torch.cat((passed, y), 1), 2)
 
 
+@register_model("ShuffleV2", aliases=["ShuffleNetV2"], lr=0.01)
 class ShuffleNetV2(ZooModel):
     """ShuffleNetV2 with stages of 116, 232 and 464 channels and 1024 pooled features."""
 
@@ -84,6 +85,3 @@ class ShuffleNetV2(ZooModel):
 
 def _stage(inputs: int, outputs: int, blocks: int) -> nn.Sequential:
     return nn.Sequential(DownBlock(inputs, outputs), *(BasicBlock(outputs) for _ in range(blocks - 1)))
-
-
-MODELS = (ModelEntry("ShuffleV2", "shufflenetv2", ShuffleNetV2, aliases=("ShuffleNetV2",), lr=0.01),)

@@ -9,8 +9,8 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from mcld.errors import InputError
-from mcld.models._registry import ModelEntry
 from mcld.models._zoo import ZooModel, init_fan_out, pool
+from mcld.registry import register_model
 
 _WIDTHS = (64, 128, 256, 512, 512)
 
@@ -77,13 +77,6 @@ def _block(inputs: int, outputs: int, count: int) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-MODELS = tuple(
-    ModelEntry(f"vgg{depth}", "vgg", partial(VGG, convs), aliases=(f"vgg{depth}_bn",), min_size=8)
-    for depth, convs in {
-        8: (1, 1, 1, 1, 1),
-        11: (1, 1, 2, 2, 2),
-        13: (2, 2, 2, 2, 2),
-        16: (2, 2, 3, 3, 3),
-        19: (2, 2, 4, 4, 4),
-    }.items()
-)
+_CONVOLUTIONS = {8: (1, 1, 1, 1, 1), 11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
+for _depth, _counts in _CONVOLUTIONS.items():
+    register_model(f"vgg{_depth}", aliases=[f"vgg{_depth}_bn"], min_size=8)(partial(VGG, _counts))

@@ -9,8 +9,8 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mcld.models._registry import ModelEntry
 from mcld.models._zoo import ZooModel, init_fan_out, pool
+from mcld.registry import register_model
 
 
 class Block(nn.Module):
@@ -82,7 +82,6 @@ class WideResNet(ZooModel):
         return logits
 
 
-MODELS = tuple(
-    ModelEntry(f"wrn_{depth}_{widen}", "wrn", partial(WideResNet, depth, widen), aliases=(f"WRN-{depth}-{widen}",))
-    for depth, widen in ((16, 1), (16, 2), (40, 1), (40, 2))
-)
+for _depth, _widen in ((16, 1), (16, 2), (40, 1), (40, 2)):
+    _name, _alias = f"wrn_{_depth}_{_widen}", f"WRN-{_depth}-{_widen}"
+    register_model(_name, aliases=[_alias])(partial(WideResNet, _depth, _widen))

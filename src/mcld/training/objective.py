@@ -49,7 +49,7 @@ class Objective(nn.Module):
         if self.ce_weight > 0:
             terms["ce"] = self.ce_weight * F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         if teacher is not None:
-            if self.method.relational:
+            if self.method.requires_global_batch:
                 # Every rank computes the whole joined loss: the backward pass of the gather sums the ranks' equal
                 # gradients and data parallelism divides by their number, which leaves the joined batch's gradient.
                 student, teacher = gather_outputs(student), gather_outputs(teacher)

@@ -4,12 +4,11 @@ Each number names its source; the options of a pair are the methods' own presets
 in the row's ``note``.
 """
 
-import difflib
 import functools
 
 from mcld.configs.published import _cifar100, _imagenet
 from mcld.configs.published._types import Number, Recipe, Row
-from mcld.errors import InputError
+from mcld.errors import unknown_name
 
 __all__ = ["Number", "Recipe", "Row", "find_row", "published_rows"]
 
@@ -31,8 +30,5 @@ def find_row(name: str) -> Row:
     """
     by_id = {row.id: row for row in published_rows()}
     if name not in by_id:
-        lower = {known.lower(): known for known in by_id}
-        near = [lower[match] for match in difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.5)]
-        hint = f"nearest: {', '.join(near)}; " if near else ""
-        raise InputError(f"published={name}: there is no such row; {hint}see: mcld published")
+        raise unknown_name("published row", name, by_id, more="see: mcld published", most=3)
     return by_id[name]

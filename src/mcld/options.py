@@ -1,0 +1,91 @@
+"""Options declared once: a field of a class with its type, its default and what it may be.
+
+``temperature: Positive = 4.0`` in a method's class is all there is to say: the constructor takes it, checks it and
+keeps it; the command line and ``mcld methods`` read it from there.
+"""
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+from mcld.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """What an option may be, besides its type: ``Annotated[float, Rule(lambda x: x > 1, "a number above 1")]``.
+
+    Attributes:
+        allows: whether a value of the right type may be; numbers that are not finite never are.
+        expected: the same in words, for the error.
+    """
+
+    allows: Callable[[Any], bool]
+    expected: str
+
+
+Positive = Annotated[float, Rule(lambda x: x > 0, "a positive number")]
+NonNegative = Annotated[float, Rule(lambda x: x >= 0, "a number of at least 0")]
+Share = Annotated[float, Rule(lambda x: 0 <= x <= 1, "a share of training, from 0 to 1")]
+Count = Annotated[int, Rule(lambda x: x >= 1, "an integer of at least 1")]
+
+
+def one_of(*words: str) -> Rule:
+    """The rule of an option that is one of a few words."""
+    return Rule(lambda x: x in words, " or ".join(map(repr, words)))
+
+
+def check_fields(options: Any) -> None:
+    """Check every field of a dataclass by its type and its rules.
+
+    Raises:
+        InputError: for the first that cannot be right, with what would be.
+    """
+    for name, kind in _kinds(type(options)).items():
+        check_option(name, getattr(options, name), kind)
+
+
+def check_option(name: str, value: object, kind: Any) -> None:
+    """Check a value by a type such as ``float``, ``int | None`` or :data:`Positive`.
+
+    Types other than bool, int, float and str are not looked at; rules always are.
+
+    Raises:
+        InputError: repeating the value and saying what would be right.
+    """
+    rules = [rule for rule in getattr(kind, "__metadata__", ()) if isinstance(rule, Rule)]
+    bare = typing.get_args(kind)[0] if typing.get_origin(kind) is Annotated else kind
+    if typing.get_origin(bare) in (typing.Union, types.UnionType):
+        choices = typing.get_args(bare)
+        if value is None and type(None) in choices:
+            return
+        real = [choice for choice in choices if choice is not type(None)]
+        if len(real) > 1 and not rules:
+            return
+        bare = real[0] if len(real) == 1 else Any
+        if typing.get_origin(bare) is Annotated:  # such as Positive | None
+            check_option(name, value, bare)
+            return
+    expected = " and ".join(rule.expected for rule in rules)
+    if bare in _EXPECTED and not _is(value, bare):
+        raise InputError(f"{name} is {value!r}; expected {expected or _EXPECTED[bare]}")
+    if not all(rule.allows(value) for rule in rules):
+        raise InputError(f"{name} is {value!r}; expected {expected}")
+
+
+_EXPECTED: Mapping[Any, str] = {bool: "True or False", int: "an integer", float: "a finite number", str: "a word"}
+
+
+def _is(value: object, kind: type) -> bool:
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, kind) and not (kind is int and isinstance(value, bool))
+
+
+def _kinds(cls: type) -> dict[str, Any]:
+    """The types of a dataclass's fields, with their rules."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls) if field.init}
