@@ -12,6 +12,7 @@ import torch
 import mcld.data.decoded as cache_module
 from mcld.data import DataSet, FileSplit, TrainLoader, load_data
 from mcld.data.decoded import decoded_images
+from mcld.data.images import PLAIN
 from mcld.errors import InputError
 
 
@@ -36,7 +37,7 @@ def the_file(cache: Path, split: str) -> Path:
 
 
 def forbid_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
-    def read(path: str, _: object = None) -> None:
+    def read(path: str, *_: object) -> None:
         raise AssertionError(f"{path} was decoded")
 
     monkeypatch.setattr("mcld.data.files.read_image", read)
@@ -168,7 +169,9 @@ def test_two_processes_at_once_make_one(photos: Path, monkeypatch: pytest.Monkey
     root = str(photos / "train")
     files = sorted(str(path.relative_to(root)) for path in Path(root).rglob("*.jpg"))
     found: list[object] = []
-    threads = [threading.Thread(target=lambda: found.append(decoded_images("on", root, files, "RGB"))) for _ in "123"]
+    threads = [
+        threading.Thread(target=lambda: found.append(decoded_images("on", root, files, "RGB", PLAIN))) for _ in "123"
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -181,4 +184,4 @@ def test_an_image_that_cannot_be_read_is_named(photos: Path) -> None:
     (photos / "train" / "cat" / "03.jpg").write_text("no image")
     files = ["cat/02.jpg", "cat/03.jpg"]
     with pytest.raises(InputError, match=r"cat/03\.jpg: not an image; replace or remove it"):
-        decoded_images("on", str(photos / "train"), files, "RGB")
+        decoded_images("on", str(photos / "train"), files, "RGB", PLAIN)

@@ -1,4 +1,5 @@
 import io
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -79,6 +80,150 @@ def test_the_validation_folder(photos: Path) -> None:
     assert "holds 'train', 'validation'; expected train/CLASS/IMAGE and eval/" in refusal(photos, val="eval")
 
 
+def test_the_usual_names_of_the_splits(photos: Path) -> None:
+    (photos / "train").rename(photos / "Train")
+    shutil.copytree(photos / "val", photos / "TEST")
+    (photos / "TEST" / "dog" / "00.jpg").unlink()
+    for name in ("Valid", "dev", "VALIDATION", "val"):
+        (photos / "val").rename(photos / name)
+        data = load_data("folder", path=photos)
+        assert (len(data.train), len(data.val)) == (24, 12)
+        assert not any("test" in note for note in data.notes)
+        (photos / name).rename(photos / "val")
+    assert len(load_data("folder", path=photos, val="test").val) == 11
+    assert len(load_data("folder", path=photos, val="TEST").val) == 11
+
+
+def test_test_images_never_validate_without_a_word(photos: Path) -> None:
+    (photos / "val").rename(photos / "Test")
+    (photos / "train").rename(photos / "TRAIN")
+    data = load_data("folder", path=photos)
+    assert data.notes[0] == (
+        f"{photos} has no validation folder (val, valid, validation, dev): its test images (Test) validate here, so "
+        "figures on them are no test results; data.val=NAME takes another folder"
+    )
+    assert len(data.val) == 12
+    shutil.copytree(photos / "Test", photos / "valid")
+    shutil.copytree(photos / "Test", photos / "val")
+    assert f"{photos}: 'val' is read, and 'valid' is not" in load_data("folder", path=photos).notes
+    same = load_data("folder", path=photos, val="train")
+    assert f"{photos}: validation is on the training images (TRAIN)" in same.notes
+
+
+def test_a_path_that_is_one_level_off(photos: Path) -> None:
+    assert f"; is it data.path={photos}?" in refusal(photos.parent)
+    assert f"; is it data.path={photos}?" in refusal(photos / "train")
+
+
+def test_one_folder_level_too_many(photos: Path) -> None:
+    for split in ("train", "val"):
+        (photos / split).rename(photos / "images")
+        (photos / split).mkdir()
+        (photos / "images").rename(photos / split / "images")
+    assert refusal(photos) == (
+        f"{photos}/train holds one folder, 'images', and the images lie in its sub-folders ('cat', 'dog'); expected "
+        "train/CLASS/IMAGE: move them one level up"
+    )
+    for split in ("train", "val"):
+        shutil.copytree(photos / split / "images", photos / split / "more")
+    data = load_data("folder", path=photos)
+    assert data.info.classes == ("images", "more")
+    assert f"{photos}/val: all images lie a level deeper, as in images/cat/00.jpg; a class is the upper folder" in (
+        data.notes
+    )
+
+
+def test_a_name_is_one_class_however_its_letters_are_composed(photos: Path, write_image: WriteImage) -> None:
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    (photos / "train" / "cat").rename(photos / "train" / composed)
+    (photos / "val" / "cat").rename(photos / "val" / decomposed)
+    data = load_data("folder", path=photos)
+    assert data.info.classes == (composed, "dog")
+    assert len(data.train) == 24
+    write_image(photos / "train" / decomposed / "more.jpg")
+    data = load_data("folder", path=photos)
+    assert data.info.classes == (composed, "dog")
+    assert data.train.labels.tolist() == [0] * 13 + [1] * 12
+    assert f"{photos}/train: 2 folders are all called 'café' and are one class" in data.notes
+    every = torch.arange(25)
+    assert data.train.images(every, torch.full((25,), -1)).shape == (25, 3, 32, 32)
+
+
+def test_a_name_that_is_no_unicode(photos: Path) -> None:
+    for split in ("train", "val"):
+        os.rename(os.fsencode(photos / split / "cat"), os.fsencode(photos / split) + b"/caf\xe9")  # noqa: PTH104
+    victim = os.fsencode(photos / "train") + b"/caf\xe9/03.jpg"
+    Path(os.fsdecode(victim)).write_bytes(b"no image")
+    data = load_data("folder", path=photos)
+    assert data.info.classes == ("caf\\xe9", "dog")
+    assert data.train.images(torch.tensor([0]), torch.tensor([-1])).shape == (1, 3, 32, 32)
+    "".join(data.info.classes).encode()
+
+
+def test_what_systems_leave_behind_is_no_class_and_no_image(photos: Path, write_image: WriteImage) -> None:
+    for split in ("train", "val"):
+        for name in ("__MACOSX", "Thumbs.db", ".ipynb_checkpoints", "@eaDir"):
+            write_image(photos / split / name / "a.jpg")
+            write_image(photos / split / "cat" / name / "a.jpg")
+    (photos / "train" / "desktop.ini").touch()
+    data = load_data("folder", path=photos, cache="off")
+    assert (data.info.classes, len(data.train), data.notes) == (("cat", "dog"), 24, ())
+
+
+def test_what_is_left_out_is_counted_and_named(photos: Path) -> None:
+    cat = photos / "train" / "cat"
+    for number, name in enumerate(("00", "01.jpe", "02.tga", "03.download", "04.JP2", "05.avif")):
+        with Image.open(cat / f"{number:02}.jpg") as image:
+            form = {".tga": "TGA", ".JP2": "JPEG2000", ".avif": "AVIF"}.get(Path(name).suffix, "JPEG")
+            image.save(cat / name, form)
+        (cat / f"{number:02}.jpg").unlink()
+    data = load_data("folder", path=photos, cache="off")
+    assert (len(data.train), data.notes) == (24, ())
+    for name in ("a.heik", "b.txt", "c.txt", "deep/d", "e.svg"):
+        (cat / name).parent.mkdir(exist_ok=True)
+        (cat / name).write_text("no image")
+    (photos / "train" / "labels.csv").touch()
+    notes = load_data("folder", path=photos, cache="off").notes
+    assert notes == (
+        f"{photos}/train: left out 5 files that are no images mcld reads (2 .txt, 1 .heik, 1 .svg, 1 without an "
+        "ending), such as cat/a.heik",
+        f"{photos}/train: left out what lies beside the class folders: 'labels.csv'",
+    )
+
+
+def test_heic_without_its_reader(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mcld.data.folder.suffixes", lambda: frozenset({".jpg"}))
+    (photos / "train" / "cat" / "a.heic").write_bytes(b"no image")
+    (note,) = load_data("folder", path=photos, cache="off").notes
+    assert note.endswith("(1 .heic), such as cat/a.heic; .heic needs: pip install pillow-heif")
+
+
+def test_what_is_no_file_is_skipped_like_a_broken_image(photos: Path) -> None:
+    (photos / "train" / "cat" / "gone.jpg").symlink_to(photos / "nowhere")
+    assert "skipped 1 of 25 images, which cannot be read: cat/gone.jpg (No such file" in " ".join(
+        load_data("folder", path=photos, cache="off").notes
+    )
+    (photos / "train" / "cat" / "gone.jpg").unlink()
+    os.mkfifo(photos / "train" / "dog" / "pipe.jpg")
+    data = load_data("folder", path=photos)
+    assert (len(data.train), len(data.val)) == (24, 12)
+    assert any("dog/pipe.jpg (it is a pipe, no file)" in note for note in data.notes)
+
+
+def test_a_folder_that_cannot_be_read_is_not_left_out(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = photos / "train" / "cat" / "closed"
+    closed.mkdir()
+    scan = os.scandir
+
+    def refuse(path: str) -> object:
+        if str(path) == str(closed):
+            raise PermissionError(13, "Permission denied", str(closed))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)  # root may read everything
+    assert refusal(photos) == f"cannot read {closed}: Permission denied"
+
+
 def test_layouts_that_are_not_it(photos: Path, tmp_path: Path, write_image: WriteImage) -> None:
     assert "is not there; expected a folder with train/CLASS/IMAGE" in refusal(tmp_path / "nowhere")
     assert "is a file; expected a folder" in refusal(photos / "train" / "cat" / "00.jpg")
@@ -90,7 +235,9 @@ def test_layouts_that_are_not_it(photos: Path, tmp_path: Path, write_image: Writ
     assert "train has no sub-folders; expected one per class" in refusal(tmp_path / "flat")
     (photos / "train" / "emu").mkdir()
     (photos / "train" / "emu" / "notes.txt").touch()
-    assert "emu holds no image; expected files ending in .jpg" in refusal(photos)
+    assert "emu holds no image, only 1 file that is no image mcld reads (1 .txt), such as emu/notes.txt; " in refusal(
+        photos
+    )
     write_image(photos / "train" / "emu" / "a.png")
     write_image(photos / "val" / "fox" / "a.png")
     assert "differ; only in train: 'emu'; only in val: 'fox'; expected the same" in refusal(photos)
@@ -151,9 +298,9 @@ def test_the_check_is_remembered_until_a_file_changes(
     looked: list[str] = []
     look = reading._look
 
-    def watched(root: str, file: str) -> tuple[str, bool, int, bytes]:
+    def watched(root: str, file: str, *more: int) -> reading._Look:
         looked.append(file)
-        return look(root, file)
+        return look(root, file, *more)
 
     monkeypatch.setattr(reading, "_look", watched)
     again = load_data("folder", path=photos)

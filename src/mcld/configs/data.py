@@ -101,17 +101,20 @@ class Arrays(DataOptions):
 
 @dataclass
 class Folder(DataOptions):
-    """Your own images: ``train/`` and ``val/``, ``validation/`` or ``test/``, each with one sub-folder per class.
+    """Your own images: ``train/`` and ``val/``, each with one sub-folder per class.
 
     Attributes:
         path: the folder that holds them.
-        val: the sub-folder to validate on; by default the first there is of ``val``, ``validation`` and ``test``.
+        val: the sub-folder to validate on; by default the first there is of ``val``, ``valid``, ``validation`` and
+            ``dev``, and ``test`` only where there is none of them; large or small letters are the same.
         image_size: pixels; by default the median short side of the training images, rounded down to a multiple of 32,
             at most 224.
         scale: the smallest share of an image's area that a random crop keeps. ImageNet recipes use 0.08; 0.35 is
             milder, for sets of thousands of images.
         cache: keep the decoded images in the user's cache folder: ``on``, ``off``, or ``auto``: where there is room on
             the disk and in memory.
+        bits: of grey images with more than 8 bits: 8, 10, 12, 14 or 16; by default what the largest value needs.
+        max_megapixels: refuse larger images (decompression bombs), in millions of pixels.
     """
 
     name: str = "folder"
@@ -120,6 +123,8 @@ class Folder(DataOptions):
     image_size: int | None = None
     scale: float = 0.35
     cache: str = "auto"
+    bits: int | None = None
+    max_megapixels: int = 178
 
 
 @dataclass
@@ -133,6 +138,7 @@ class ImageNet(DataOptions):
         cache: keep the decoded images in the user's cache folder: ``on``, ``off``, or ``auto``: where there is room on
             the disk and in memory.
         check: decode every image once before training, which takes minutes to hours; the result is remembered.
+        max_megapixels: refuse larger images (decompression bombs), in millions of pixels.
     """
 
     name: str = "imagenet"
@@ -141,6 +147,7 @@ class ImageNet(DataOptions):
     scale: float = 0.08
     cache: str = "auto"
     check: bool = False
+    max_megapixels: int = 178
 
 
 @dataclass

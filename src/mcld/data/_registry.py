@@ -49,6 +49,17 @@ _ENTRIES = (
 )
 
 
+_RANGES = {
+    "batch_size": (1, 1_000_000),
+    "workers": (0, 256),
+    "classes": (1, 1_000_000),
+    "padding": (0, 10_000),
+    "image_size": (1, 100_000),
+    "max_megapixels": (1, 1_000_000),
+}
+"""What is no mistake of typing, by option."""
+
+
 def list_data() -> list[DataEntry]:
     """All data sets, packaged ones first."""
     return list(_ENTRIES)
@@ -92,10 +103,11 @@ def _options(entry: DataEntry, given: dict[str, Any]) -> options.DataOptions:
             raise InputError(f"data set {entry.name!r}: option {key!r} is {value!r}: {reason}") from None
     result = OmegaConf.to_object(made)
     assert isinstance(result, entry.options)
-    for key, least in (("batch_size", 1), ("workers", 0), ("classes", 1), ("padding", 0), ("image_size", 1)):
+    for key, (least, most) in _RANGES.items():
         value = getattr(result, key, None)
-        if value is not None and value < least:
-            raise InputError(f"data set {entry.name!r}: option {key!r} is {value}; expected at least {least}")
+        if value is not None and not least <= value <= most:
+            words = f"at least {least}" if value < least else f"at most {most:,}"
+            raise InputError(f"data set {entry.name!r}: option {key!r} is {value}; expected {words}")
     for key in ("policy", "second_policy"):
         value = getattr(result, key) or "none"
         if value not in POLICIES:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mcld.errors import InputError
-from mcld.files import atomic_write_text
+from mcld.files import atomic_write_text, read_text
 
 
 def cache_dir() -> Path:
@@ -26,11 +26,11 @@ def remembered(kind: str, key: str, compute: Callable[[], dict[str, Any]]) -> di
     """
     path = cache_dir() / "checks" / f"{kind}-{key[:32]}.json"
     try:
-        stored = json.loads(path.read_text("utf-8"))
+        stored = json.loads(read_text(path, 2**30))
         value = stored["value"]
         if stored["key"] == key and stored["digest"] == _digest(value) and isinstance(value, dict):
             return value
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):  # an InputError, too, is a ValueError
         pass
     result = compute()
     try:
@@ -44,15 +44,15 @@ def remembered(kind: str, key: str, compute: Callable[[], dict[str, Any]]) -> di
 def listing_key(root: str, files: Sequence[str], *more: object) -> str:
     """A digest of the files' relative paths, sizes and times, and of whatever else the result depends on.
 
-    Raises:
-        InputError: when a file is gone.
+    A file that is not there, such as a link that leads nowhere, counts as that.
     """
     digest = hashlib.sha256(repr(more).encode())
     for file in files:
         try:
             status = os.stat(os.path.join(root, file))  # noqa: PTH116, PTH118 (a million files: a Path each is slow)
         except OSError as error:
-            raise InputError(f"cannot read {os.path.join(root, file)}: {error.strerror}") from None  # noqa: PTH118
+            digest.update(f"{file}\0{error.errno}\n".encode("utf-8", "surrogateescape"))
+            continue
         digest.update(f"{file}\0{status.st_size}\0{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 

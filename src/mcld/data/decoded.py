@@ -17,8 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcld.data.cache import cache_dir, listing_key
-from mcld.data.images import read_image
+from mcld.data.formats import open_image
+from mcld.data.images import Reading, read_image
 from mcld.errors import InputError
+from mcld.files import open_regular
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -57,7 +59,7 @@ class DecodedImages:
         offset, width, height, checksum = self._rows[index].tolist()
         with contextlib.suppress(OSError, ValueError):
             if self._pixels is None:
-                with self._path.open("rb") as file:
+                with open_regular(self._path) as file:
                     self._pixels = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             data = self._pixels[offset : offset + width * height * len(self._mode)]
             if zlib.crc32(data) == checksum:
@@ -68,7 +70,7 @@ class DecodedImages:
 
 
 def decoded_images(
-    choice: str, root: str, files: Sequence[str], mode: str
+    choice: str, root: str, files: Sequence[str], mode: str, reading: Reading
 ) -> tuple[DecodedImages | None, tuple[str, ...]]:
     """The decoded images of one split, made at the first call; they are bound to the files' paths, sizes and times.
 
@@ -79,6 +81,7 @@ def decoded_images(
         root: the folder that the files are relative to.
         files: relative paths.
         mode: ``RGB`` or ``L``.
+        reading: how files are decoded.
 
     Returns:
         (the images, or None where files are to be decoded each time; notes for the user).
@@ -90,7 +93,7 @@ def decoded_images(
         raise InputError(f"data.cache={choice}; expected auto, on or off")
     if choice == "off":
         return None, ()
-    key = bytes.fromhex(listing_key(root, files, "decoded", mode, 1))
+    key = bytes.fromhex(listing_key(root, files, "decoded", mode, 2, reading.depth))
     place = hashlib.sha256(f"{Path(root).resolve()}/{mode}".encode("utf-8", "surrogateescape")).hexdigest()
     path = cache_dir() / "decoded" / f"{place[:32]}.pixels"  # one for each folder: a stale one is written over
     rows = _read_rows(path, key, len(files), len(mode))
@@ -98,14 +101,14 @@ def decoded_images(
         return DecodedImages(path, mode, rows), ()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        size = _estimate(root, files, mode)
+        size = _estimate(root, files, mode, reading)
         if choice == "auto" and not _fits(size, path.parent):
             return None, (f"{root}: decoded, the images would take about {_gigabytes(size)}, too much to keep them",)
         with _locked(path):
             rows = _read_rows(path, key, len(files), len(mode))  # another process may have been first
             if rows is not None:
                 return DecodedImages(path, mode, rows), ()
-            rows = _write(path, key, root, files, mode)
+            rows = _write(path, key, root, files, mode, reading)
     except OSError as error:
         if choice == "on":
             raise InputError(f"data.cache=on: cannot write {path}: {error.strerror or error}") from None
@@ -119,7 +122,7 @@ def decoded_images(
 def _read_rows(path: Path, key: bytes, count: int, channels: int) -> NDArray[np.int64] | None:
     """The rows of a whole cache file for this key; None when it is absent, stale or damaged."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             file.seek(-_TAIL.size - 32 * count, os.SEEK_END)
             pixels, content = file.tell(), file.read(32 * count)
             mark, found, digest, rows = _TAIL.unpack(file.read())
@@ -132,11 +135,11 @@ def _read_rows(path: Path, key: bytes, count: int, channels: int) -> NDArray[np.
     return table if pixels == offset + width * height * channels else None
 
 
-def _write(path: Path, key: bytes, root: str, files: Sequence[str], mode: str) -> NDArray[np.int64]:
+def _write(path: Path, key: bytes, root: str, files: Sequence[str], mode: str, reading: Reading) -> NDArray[np.int64]:
     rows = np.zeros((len(files), 4), dtype="<i8")
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp") as file:
         offset = 0
-        for row, (data, width, height) in enumerate(_decode_all(root, files, mode)):
+        for row, (data, width, height) in enumerate(_decode_all(root, files, mode, reading)):
             file.write(data)
             rows[row] = offset, width, height, zlib.crc32(data)
             offset += len(data)
@@ -149,9 +152,9 @@ def _write(path: Path, key: bytes, root: str, files: Sequence[str], mode: str) -
     return rows
 
 
-def _decode_all(root: str, files: Sequence[str], mode: str) -> Iterator[tuple[bytes, int, int]]:
+def _decode_all(root: str, files: Sequence[str], mode: str, reading: Reading) -> Iterator[tuple[bytes, int, int]]:
     def decode(file: str) -> tuple[bytes, int, int]:
-        image = read_image(os.path.join(root, file), mode)  # noqa: PTH118
+        image = read_image(os.path.join(root, file), mode, reading)  # noqa: PTH118
         return image.tobytes(), *image.size
 
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
@@ -159,18 +162,19 @@ def _decode_all(root: str, files: Sequence[str], mode: str) -> Iterator[tuple[by
             yield from pool.map(decode, files[first : first + 256])
 
 
-def _estimate(root: str, files: Sequence[str], mode: str, sample: int = 256) -> int:
+def _estimate(root: str, files: Sequence[str], mode: str, reading: Reading, sample: int = 256) -> int:
     """Bytes of all decoded images, from the sizes of evenly spaced ones."""
-    from PIL import Image, UnidentifiedImageError
-
     chosen = files[:: max(1, len(files) // sample)]
     total = 0
     for file in chosen:
+        path = os.path.join(root, file)  # noqa: PTH118
         try:
-            with Image.open(os.path.join(root, file)) as image:  # noqa: PTH118 (reads the header only)
+            with open_regular(path) as stream, open_image(stream, file, reading.megapixels) as image:
                 total += image.width * image.height * len(mode)
-        except UnidentifiedImageError:
-            raise InputError(f"cannot read the image {root}/{file}: not an image; replace or remove it") from None
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+        except ValueError as error:
+            raise InputError(f"cannot read the image {path}: {error}; replace or remove it") from None
     return total * len(files) // max(1, len(chosen))
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mcld.data.cache import remembered
 from mcld.data.decoded import DecodedImages
-from mcld.data.images import read_image
+from mcld.data.images import PLAIN, Reading, read_image
 from mcld.data.memory import channel_stats
 from mcld.data.views import SeedViews, TwoKinds, second_kind
 
@@ -26,6 +26,7 @@ class FileSplit:
         views: how a view is made from a decoded image.
         content: a digest of what the files hold.
         decoded: their decoded pixels, where they are kept; the views are the same without.
+        reading: how a file is decoded.
     """
 
     root: str
@@ -34,6 +35,7 @@ class FileSplit:
     views: SeedViews | TwoKinds[SeedViews]
     content: str
     decoded: DecodedImages | None = None
+    reading: Reading = PLAIN
 
     @property
     def in_memory(self) -> bool:
@@ -57,13 +59,14 @@ class FileSplit:
             views, view = views.part(view)
         image = None if self.decoded is None else self.decoded.read(index)
         if image is None:
-            image = read_image(os.path.join(self.root, self.files[index]), views.mode)  # noqa: PTH118
+            image = read_image(os.path.join(self.root, self.files[index]), views.mode, self.reading)  # noqa: PTH118
         return views.render(image, index, view)
 
     def fingerprint(self) -> str:
-        """A hex digest of the files' content, their labels, and grey or colour."""
+        """A hex digest of the files' content, their labels, grey or colour, and the depth of their pixels."""
         mode = self.views.first.mode if isinstance(self.views, TwoKinds) else self.views.mode
-        digest = hashlib.sha256(f"{self.content}/{len(self)}/{mode}".encode())
+        depth = f"/{self.reading.depth}" if self.reading.depth else ""
+        digest = hashlib.sha256(f"{self.content}/{len(self)}/{mode}{depth}".encode())
         digest.update(self.labels.numpy().data)
         return digest.hexdigest()
 
@@ -99,6 +102,6 @@ def file_stats(split: FileSplit, limit: int = 2000) -> tuple[tuple[float, ...], 
         mean, std = channel_stats(split.images(chosen, torch.full_like(chosen, split.views.center)))
         return {"mean": mean, "std": std}
 
-    key = hashlib.sha256(f"{split.fingerprint()}/{split.views.description}/{limit}/1".encode()).hexdigest()
+    key = hashlib.sha256(f"{split.fingerprint()}/{split.views.description}/{limit}/2".encode()).hexdigest()
     found = remembered("stats", key, compute)
     return tuple(found["mean"]), tuple(found["std"])

@@ -1,6 +1,8 @@
 """A user's own image files: one sub-folder per class."""
 
 import os
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,12 +13,22 @@ from mcld.data._classes import handful
 from mcld.data._types import DataInfo, DataSet
 from mcld.data.decoded import decoded_images
 from mcld.data.files import FileSplit, file_stats
-from mcld.data.images import SUFFIXES, check_files, sort_out
+from mcld.data.formats import is_image, suffix_of, suffixes
+from mcld.data.images import Reading, check_files, sort_out
+from mcld.data.pixels import Depth, Peak, check_colour, depth_of
 from mcld.data.views import SeedViews
 from mcld.errors import InputError
+from mcld.text import name_of
 
-LAYOUT = "expected train/CLASS/IMAGE and val/CLASS/IMAGE (or validation/, or test/)"
-_VAL_NAMES = ("val", "validation", "test")
+LAYOUT = "expected train/CLASS/IMAGE and val/CLASS/IMAGE (or valid/, validation/, dev/)"
+_TRAIN, _VAL, _TEST = ("train", "training"), ("val", "valid", "validation", "dev"), ("test", "testing")
+# What systems and tools leave beside files, in small letters; like hidden files they are passed over without a word.
+_JUNK = frozenset(
+    (
+        *("__macosx", "__pycache__", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "@eadir", "$recycle.bin"),
+        *("system volume information", "lost+found"),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -28,12 +40,14 @@ class Listing:
         classes: names of its sub-folders, sorted.
         files: paths relative to the folder, sorted within each class.
         labels: positions in ``classes``, one per file.
+        notes: lines for the user: what is in the folder and was left out.
     """
 
     folder: Path
     classes: list[str]
     files: list[str]
     labels: list[int]
+    notes: tuple[str, ...] = ()
 
 
 def load(options: Folder) -> DataSet:
@@ -47,14 +61,14 @@ def load(options: Folder) -> DataSet:
         InputError: when the layout is another, a class is empty or in one split only, or too many images are damaged.
     """
     root = find_root(options.path)
-    train, val = find_splits(root, options.val)
-    checks = [check_files(str(part.folder), part.files) for part in (train, val)]
-    notes: tuple[str, ...] = ()
+    *parts, notes = find_splits(root, options.val)
+    checks = [check_files(str(part.folder), part.files, options.max_megapixels) for part in parts]
     kept = []
-    for part, check in zip((train, val), checks, strict=True):
+    for part, check in zip(parts, checks, strict=True):
         rows, found = sort_out(str(part.folder), part.files, check.bad)
-        notes += found
+        notes += part.notes + found
         kept.append(select(part, rows))
+    depth, found = _depth(root, Peak.largest(check.peak for check in checks), options.bits)
     size = options.image_size or natural_size(checks[0].short_side)
     views = SeedViews(
         size=size,
@@ -66,14 +80,27 @@ def load(options: Folder) -> DataSet:
     )
     return file_data(
         "folder",
-        train.classes,
+        parts[0].classes,
         kept[0],
         kept[1],
         (checks[0].content, checks[1].content),
         views,
         options.cache,
-        notes=notes,
+        Reading(depth, options.max_megapixels),
+        notes=notes + found,
     )
+
+
+def _depth(root: Path, peak: Peak, bits: int | None) -> tuple[Depth | None, tuple[str, ...]]:
+    """How images with more than 8 bits are scaled, all alike, and what to say of it; None where there are none."""
+    depth = depth_of(peak, bits)
+    check_colour(peak, str(root), bits)
+    notes: tuple[str, ...] = ()
+    if peak.integer:
+        notes += (f"{root}: grey values reach {peak.integer:,} and are taken for {depth.bits} bits (data.bits)",)
+    if peak.real:
+        notes += (f"{root}: floats reach {peak.real:g} and are taken for values from 0 to {1 if depth.unit else 255}",)
+    return (depth if notes else None), notes
 
 
 def find_root(given: str) -> Path:
@@ -90,70 +117,166 @@ def find_root(given: str) -> Path:
     return root
 
 
-def find_splits(root: Path, val: str | None) -> tuple[Listing, Listing]:
-    """The training and the validation files below a folder.
+def find_splits(root: Path, val: str | None, *, test: bool = True) -> tuple[Listing, Listing, tuple[str, ...]]:
+    """The training and the validation files below a folder, and notes for the user.
 
     Args:
         root: the folder that holds the splits.
-        val: name of the validation folder; None for the first there is of val, validation and test.
+        val: name of the validation folder; None for the usual names.
+        test: whether test data may validate where there is no validation folder.
 
     Raises:
         InputError: when a split is missing, a class is empty, or the splits' classes differ.
     """
+    train, vals = named(root, _TRAIN), named(root, (val,) if val else _VAL)
+    notes: tuple[str, ...] = ()
+    if not vals and val is None and test and (vals := named(root, _TEST)):
+        notes += (
+            f"{root} has no validation folder ({', '.join(_VAL)}): its test images ({vals[0].name}) validate here, so "
+            "figures on them are no test results; data.val=NAME takes another folder",
+        )
+    if not train or not vals:
+        raise InputError(
+            _no_splits(root, LAYOUT if val is None else f"expected train/CLASS/IMAGE and {val}/CLASS/IMAGE")
+        )
+    for found in (train, vals):
+        if len(found) > 1:
+            others = ", ".join(repr(folder.name) for folder in found[1:])
+            notes += (f"{root}: {found[0].name!r} is read, and {others} is not",)
+    if train[0].samefile(vals[0]):
+        notes += (f"{root}: validation is on the training images ({vals[0].name})",)
+    first, second = list_classes(train[0]), list_classes(vals[0])
+    if first.classes != second.classes:
+        missing = sorted(set(first.classes) - set(second.classes))
+        extra = sorted(set(second.classes) - set(first.classes))
+        here, there = train[0].name, vals[0].name
+        parts = [f"only in {here}: {handful(missing)}"] if missing else []
+        parts += [f"only in {there}: {handful(extra)}"] if extra else []
+        raise InputError(f"the classes of {here} and {there} in {root} differ; {'; '.join(parts)}; expected the same")
+    return first, second, notes
+
+
+def named(root: Path, names: Sequence[str]) -> list[Path]:
+    """The folders with one of some names, in the names' order: as it is spelt, then in other letters."""
+    folders = sorted(entry for entry in root.iterdir() if entry.is_dir())
+    spelt = ((name, folder) for name in names for folder in folders if folder.name.lower() == name.lower())
+    found = [folder for _, folder in sorted(spelt, key=lambda pair: (names.index(pair[0]), pair[1].name != pair[0]))]
+    return found or [root / name for name in names if (root / name).is_dir()]
+
+
+def _no_splits(root: Path, wanted: str) -> str:
+    """What is there instead of the splits, and where they may be."""
     present = sorted(entry.name for entry in root.iterdir())
-    found = handful(present) if present else "nothing"
-    names = [val] if val else [name for name in _VAL_NAMES if (root / name).is_dir()]
-    if not (root / "train").is_dir() or not names or not (root / names[0]).is_dir():
-        wanted = LAYOUT if val is None else f"expected train/CLASS/IMAGE and {val}/CLASS/IMAGE"
-        raise InputError(f"{root} holds {found}; {wanted}")
-    train, test = list_classes(root / "train"), list_classes(root / names[0])
-    if train.classes != test.classes:
-        missing = sorted(set(train.classes) - set(test.classes))
-        extra = sorted(set(test.classes) - set(train.classes))
-        parts = [f"only in train: {handful(missing)}"] if missing else []
-        parts += [f"only in {names[0]}: {handful(extra)}"] if extra else []
-        raise InputError(f"the classes of train and {names[0]} in {root} differ; {'; '.join(parts)}; expected the same")
-    return train, test
+    hint = ""
+    if root.name.lower() in (*_TRAIN, *_VAL, *_TEST):
+        hint = f"; is it data.path={root.parent}?"
+    elif below := [folder for folder in present if (root / folder).is_dir() and named(root / folder, _TRAIN)]:
+        hint = f"; is it data.path={root / below[0]}?"
+    return f"{root} holds {handful(present) if present else 'nothing'}; {wanted}{hint}"
 
 
 def list_classes(folder: Path) -> Listing:
     """The image files below each sub-folder of a split's folder.
 
+    Sub-folders whose names differ only in how their letters are composed are one class.
+
     Raises:
-        InputError: when there are no sub-folders, or one holds no image.
+        InputError: when there are no sub-folders, one holds no image, or the classes seem to lie a level deeper.
     """
-    classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    folders: dict[str, list[str]] = {}
+    beside: list[str] = []
+    for entry in sorted(folder.iterdir()):
+        if entry.is_dir() and not is_junk(entry.name):
+            folders.setdefault(name_of(entry.name), []).append(entry.name)
+        elif not is_junk(entry.name):
+            beside.append(entry.name)
+    classes = sorted(folders)
     if not classes:
         raise InputError(f"{folder} has no sub-folders; expected one per class, {folder.name}/CLASS/IMAGE")
     files: list[str] = []
     labels: list[int] = []
+    others: list[str] = []
+    notes: tuple[str, ...] = ()
     for label, name in enumerate(classes):
-        own = list_images(folder / name)
+        own: list[str] = []
+        for place in sorted(folders[name]):
+            images, rest = find_images(folder / place)
+            own += [f"{place}/{file}" for file in images]
+            others += [f"{place}/{file}" for file in rest]
+        if len(folders[name]) > 1:
+            notes += (f"{folder}: {len(folders[name])} folders are all called {name!r} and are one class",)
         if not own:
+            rest = [other for other in others if other.split("/")[0] in folders[name]]
+            only = f", only {_kinds(rest)}" if rest else ""
             raise InputError(
-                f"the class folder {folder / name} holds no image; expected files ending in {', '.join(SUFFIXES)}, "
-                "or no such folder"
+                f"the class folder {folder / folders[name][0]} holds no image{only}; expected .jpg, .png or other "
+                "image files, or no such folder"
             )
-        files += [f"{name}/{file}" for file in own]
+        files += own
         labels += [label] * len(own)
-    return Listing(folder, classes, files, labels)
+    deeper = all(file.count("/") > 1 for file in files)
+    if deeper and len(classes) == 1:
+        inner = sorted({file.split("/")[1] for file in files})
+        raise InputError(
+            f"{folder} holds one folder, {classes[0]!r}, and the images lie in its sub-folders ({handful(inner)}); "
+            f"expected {folder.name}/CLASS/IMAGE: move them one level up"
+        )
+    if deeper:
+        notes += (f"{folder}: all images lie a level deeper, as in {files[0]}; a class is the upper folder",)
+    if others:
+        notes += (f"{folder}: left out {_kinds(others)}",)
+    if beside:
+        notes += (f"{folder}: left out what lies beside the class folders: {handful(beside)}",)
+    return Listing(folder, classes, files, labels, notes)
 
 
 def list_images(folder: Path) -> list[str]:
-    """Paths of the image files anywhere below a folder, relative to it, sorted; hidden files are left out.
+    """The images of :func:`find_images`."""
+    return find_images(folder)[0]
+
+
+def find_images(folder: Path) -> tuple[list[str], list[str]]:
+    """Paths of the image files anywhere below a folder, and of the other files; relative to it, sorted.
+
+    A file is an image by its ending; where the ending says nothing, by how it begins. What is hidden, and what systems
+    and tools leave behind, is in neither.
 
     Raises:
-        InputError: when a link leads back to a folder that it lies in: its images would be there again and again.
+        InputError: when a folder cannot be read, or a link leads back to a folder that it lies in: its images would be
+            there again and again.
     """
-    found = []
-    for where, folders, names in os.walk(folder, followlinks=True):
+
+    def fail(error: OSError) -> None:
+        raise InputError(f"cannot read {error.filename}: {error.strerror or error}") from None
+
+    images: list[str] = []
+    others: list[str] = []
+    for where, folders, names in os.walk(folder, followlinks=True, onerror=fail):
+        folders[:] = [name for name in folders if not is_junk(name)]
         for link in (Path(where, name).absolute() for name in folders):
             if link.is_symlink() and any(_is_within(parent, link) for parent in link.parents):
                 raise InputError(f"{link} is a link to {os.path.realpath(link)}, which it lies in; remove the link")
         below = os.path.relpath(where, folder).replace(os.sep, "/")
         prefix = "" if below == "." else f"{below}/"
-        found += [prefix + name for name in names if name.lower().endswith(SUFFIXES) and not name.startswith(".")]
-    return sorted(found)
+        for name in names:
+            if not is_junk(name):
+                known = suffix_of(name) in suffixes() or is_image(os.path.join(where, name))  # noqa: PTH118
+                (images if known else others).append(prefix + name)
+    return sorted(images), sorted(others)
+
+
+def is_junk(name: str) -> bool:
+    """Whether a file or folder is hidden, or something that systems and tools leave behind."""
+    return name.startswith(".") or name.lower() in _JUNK
+
+
+def _kinds(files: list[str]) -> str:
+    """Files that are no images, in words: how many of each ending, and the first of them."""
+    counts = Counter(suffix_of(file) or "without an ending" for file in files)
+    shown = ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common(5))
+    hint = "; .heic needs: pip install pillow-heif" if counts.keys() & {".heic", ".heif", ".hif"} else ""
+    noun = "file that is no image" if len(files) == 1 else "files that are no images"
+    return f"{len(files):,} {noun} mcld reads ({shown}), such as {files[0]}{hint}"
 
 
 def _is_within(path: Path, folder: Path) -> bool:
@@ -189,6 +312,7 @@ def file_data(
     content: tuple[str, str],
     views: SeedViews,
     cache: str,
+    reading: Reading,
     *,
     stats: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
     notes: tuple[str, ...] = (),
@@ -196,9 +320,10 @@ def file_data(
     """A data set of two splits of files; statistics are those of the training images unless given."""
     splits = []
     for part, shown, digest in ((train, views, content[0]), (val, replace(views, random=False), content[1])):
-        decoded, found = decoded_images(cache, str(part.folder), part.files, views.mode)
+        decoded, found = decoded_images(cache, str(part.folder), part.files, views.mode, reading)
         notes += found
-        splits.append(FileSplit(str(part.folder), tuple(part.files), torch.tensor(part.labels), shown, digest, decoded))
+        files, labels = tuple(part.files), torch.tensor(part.labels)
+        splits.append(FileSplit(str(part.folder), files, labels, shown, digest, decoded, reading))
     mean, std = stats or file_stats(splits[0])
     channels = 3 if views.mode == "RGB" else 1
     return DataSet(

@@ -6,10 +6,11 @@ from pathlib import Path
 from mcld.configs.data import ImageNet
 from mcld.data._types import DataSet
 from mcld.data.cache import listing_key
-from mcld.data.folder import Listing, file_data, find_root, find_splits, list_images, select
-from mcld.data.images import check_files, sort_out
+from mcld.data.folder import Listing, file_data, find_root, find_splits, list_images, named, select
+from mcld.data.images import Reading, check_files, check_there, sort_out
 from mcld.data.views import SeedViews
 from mcld.errors import InputError
+from mcld.files import read_text
 
 # The constants that every published ImageNet network of torchvision and timm expects.
 STATS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -28,21 +29,24 @@ def load(options: ImageNet) -> DataSet:
             images are damaged.
     """
     root = find_root(options.path)
-    _not_flat(root / "val")
-    train, val = find_splits(root, "val")
+    for folder in named(root, ("val", "valid", "validation")):
+        _not_flat(folder)
+    train, val, notes = find_splits(root, None, test=False)
     odd = [name for name in train.classes if not re.fullmatch(r"n\d{8}", name)]
     if odd:
         raise InputError(
             f"{root / 'train'} has folders that are no synset, such as {odd[0]!r}; {_LAYOUT}, or data=folder"
         )
-    notes: tuple[str, ...] = ()
     kept, content = [], []
     for part in (train, val):
-        rows, digest = list(range(len(part.files))), ""
+        where, digest = str(part.folder), ""
         if options.check:
-            check = check_files(str(part.folder), part.files)
-            rows, found = sort_out(str(part.folder), part.files, check.bad)
-            notes, digest = notes + found, check.content
+            check = check_files(where, part.files, options.max_megapixels)
+            bad, digest = check.bad, check.content
+        else:
+            bad = check_there(where, part.files)
+        rows, found = sort_out(where, part.files, bad)
+        notes += part.notes + found
         kept.append(select(part, rows))
         content.append(digest or listing_key(str(part.folder), part.files))
     names = class_names(train, _names_file(root))
@@ -54,7 +58,16 @@ def load(options: ImageNet) -> DataSet:
         policy=options.policy,
     )
     return file_data(
-        "imagenet", names, kept[0], kept[1], (content[0], content[1]), views, options.cache, stats=STATS, notes=notes
+        "imagenet",
+        names,
+        kept[0],
+        kept[1],
+        (content[0], content[1]),
+        views,
+        options.cache,
+        Reading(megapixels=options.max_megapixels),
+        stats=STATS,
+        notes=notes,
     )
 
 
@@ -70,12 +83,9 @@ def class_names(part: Listing, file: Path | None) -> list[str]:
     """
     words: dict[str, str] = {}
     if file is not None:
-        try:
-            for line in file.read_text("utf-8").splitlines():
-                synset, _, rest = line.strip().replace("\t", " ").partition(" ")
-                words[synset] = rest.split(",")[0].strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"cannot read {file}: {error}; expected lines of a synset and its words") from None
+        for line in read_text(file, expected="lines of a synset and its words").splitlines():
+            synset, _, rest = line.strip().replace("\t", " ").partition(" ")
+            words[synset] = rest.split(",")[0].strip()
     names = [words.get(synset) or synset for synset in part.classes]
     return [f"{n} ({s})" if names.count(n) > 1 else n for n, s in zip(names, part.classes, strict=True)]
 

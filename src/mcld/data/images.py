@@ -3,22 +3,47 @@
 import hashlib
 import io
 import os
+import stat
 import statistics
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from mcld.data.cache import listing_key, remembered
+from mcld.data.formats import MEGAPIXELS, in_words, open_image
+from mcld.data.pixels import Depth, Peak, is_deep, is_deep_colour, peak, to_bytes
 from mcld.errors import InputError
+from mcld.files import read_file
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 _GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the image files of a data set are read.
+
+    Attributes:
+        depth: what values of more than 8 bits mean; None: each file by what it holds itself.
+        megapixels: the most million pixels of an image.
+    """
+
+    depth: Depth | None = None
+    megapixels: int = MEGAPIXELS
+
+    @property
+    def bytes(self) -> int:
+        """The most bytes of a file: a little more than such an image takes where nothing is compressed."""
+        return 2**24 + 3_000_000 * self.megapixels
+
+
+PLAIN = Reading()
+"""The way where nothing is said."""
 
 
 @dataclass(frozen=True)
@@ -30,53 +55,58 @@ class Check:
         grey: True when no image has colour channels.
         short_side: the median of the images' shorter sides, in pixels.
         content: a hex digest of the readable files' bytes, in order.
+        peak: the largest values of images with more than 8 bits.
     """
 
     bad: dict[str, str]
     grey: bool
     short_side: int
     content: str
+    peak: Peak
 
 
-def decode(data: bytes, mode: str | None = None) -> "Image":
+def decode(data: bytes, mode: str | None = None, reading: Reading = PLAIN, name: str = "") -> "Image":
     """Decode one image file, upright as its EXIF orientation says.
 
     Args:
         data: the whole file.
-        mode: ``RGB`` or ``L``; None leaves the pixels as they are stored. 16-bit grey keeps its upper 8 bits,
-            transparency is dropped.
+        mode: ``RGB`` or ``L``; None leaves the pixels as they are stored. Values of more than 8 bits are scaled
+            (:mod:`mcld.data.pixels`), transparency is dropped.
+        reading: how.
+        name: of the file.
 
     Raises:
-        ValueError: when it is no image, or damaged.
+        ValueError: when it is no image of the formats that are decoded (:mod:`mcld.data.formats`), or damaged.
     """
-    from PIL import Image, ImageOps
+    image, _ = _decode(data, reading, name)
+    if mode is None or image.mode == mode:
+        return image
+    return (to_bytes(image, reading.depth) if is_deep(image) else image).convert(mode)
 
-    try:
-        with Image.open(io.BytesIO(data)) as image:
+
+def _decode(data: bytes, reading: Reading, name: str) -> "tuple[Image, bool]":
+    """(the image upright, whether the file has 16 bits for each of several channels)."""
+    from PIL import ImageOps
+
+    with open_image(io.BytesIO(data), name, reading.megapixels) as image:
+        deep_colour = is_deep_colour(image)
+        try:
             image.load()
-            upright = ImageOps.exif_transpose(image)
-    except MemoryError:
-        raise
-    except Exception as error:  # Pillow's decoders raise nearly any type on damaged files
-        reason = "not an image" if "cannot identify" in str(error) else str(error) or type(error).__name__
-        raise ValueError(" ".join(reason.split())) from None
-    if mode is None or upright.mode == mode:
-        return upright
-    if upright.mode.startswith("I"):
-        # 16-bit grey: Pillow's own conversion to 8 bits clips at 255 instead of scaling.
-        upright = upright.convert("I").point(lambda value: value / 256).convert("L")
-    return upright.convert(mode)
+            return ImageOps.exif_transpose(image), deep_colour
+        except MemoryError:
+            raise
+        except Exception as error:  # Pillow's decoders raise nearly any type on damaged files
+            raise ValueError(in_words(error)) from None
 
 
-def read_image(path: str, mode: str | None = None) -> "Image":
+def read_image(path: str, mode: str | None = None, reading: Reading = PLAIN) -> "Image":
     """Read and decode one image file; see :func:`decode`.
 
     Raises:
-        InputError: naming the file, when it is gone or damaged.
+        InputError: naming the file, when it is gone, no file, too large or damaged.
     """
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 (once per image and step)
-            return decode(file.read(), mode)
+        return decode(read_file(path, reading.bytes, "set data.max_megapixels"), mode, reading, path)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from None
     except ValueError as error:
@@ -89,45 +119,68 @@ def in_threads(work: Callable[[_Item], _Result], items: Sequence[_Item]) -> list
         return list(pool.map(work, items))
 
 
-def check_files(root: str, files: Sequence[str]) -> Check:
+def check_files(root: str, files: Sequence[str], megapixels: int = MEGAPIXELS) -> Check:
     """Decode every file of a split once, and remember the outcome for the next start.
 
     Args:
         root: the folder that the files are relative to.
         files: relative paths.
-
-    Raises:
-        InputError: when a file has gone since it was listed.
+        megapixels: the most million pixels of an image.
     """
 
     def compute() -> dict[str, object]:
-        bad: dict[str, str] = {}
-        grey, sides, content = True, [], hashlib.sha256()
-        for file, (reason, is_grey, side, digest) in zip(
-            files, in_threads(lambda file: _look(root, file), files), strict=True
-        ):
-            if reason:
-                bad[file] = reason
-                continue
-            grey = grey and is_grey
-            sides.append(side)
-            content.update(digest)
-        side = int(statistics.median_low(sides)) if sides else 0
-        return {"bad": bad, "grey": grey, "short_side": side, "content": content.hexdigest()}
+        looks = in_threads(lambda file: _look(root, file, megapixels), files)
+        good = [look for look in looks if not look.reason]
+        content = hashlib.sha256()
+        for look in good:
+            content.update(look.digest)
+        return {
+            "bad": {file: look.reason for file, look in zip(files, looks, strict=True) if look.reason},
+            "grey": all(look.grey for look in good),
+            "short_side": int(statistics.median_low([look.side for look in good])) if good else 0,
+            "content": content.hexdigest(),
+            "peak": asdict(Peak.largest(look.peak for look in good)),
+        }
 
-    found = remembered("images", listing_key(root, files, "images", 1), compute)
-    return Check(dict(found["bad"]), bool(found["grey"]), int(found["short_side"]), str(found["content"]))
+    found = remembered("images", listing_key(root, files, "images", 2, megapixels), compute)
+    values = (found["bad"], bool(found["grey"]), int(found["short_side"]), str(found["content"]))
+    return Check(*values, Peak(**found["peak"]))
 
 
-def _look(root: str, file: str) -> tuple[str, bool, int, bytes]:
-    """(why it is bad or "", is it grey, its short side, the digest of its bytes)."""
+@dataclass(frozen=True)
+class _Look:
+    """One file: why it is bad or "", is it grey, its short side, the digest of its bytes, its largest values."""
+
+    reason: str
+    grey: bool = False
+    side: int = 0
+    digest: bytes = b""
+    peak: Peak = field(default_factory=Peak)
+
+
+def _look(root: str, file: str, megapixels: int = MEGAPIXELS) -> _Look:
+    reading = Reading(megapixels=megapixels)
     try:
-        with open(os.path.join(root, file), "rb") as stream:  # noqa: PTH118, PTH123
-            data = stream.read()
-        image = decode(data)
+        data = read_file(os.path.join(root, file), reading.bytes, "set data.max_megapixels")  # noqa: PTH118
+        image, deep_colour = _decode(data, reading, file)
+        largest = peak(image, deep_colour)
     except (OSError, ValueError) as error:
-        return str(error) or type(error).__name__, False, 0, b""
-    return "", image.mode in _GREY_MODES, min(image.size), hashlib.sha256(data).digest()
+        return _Look(getattr(error, "strerror", None) or str(error) or type(error).__name__)
+    return _Look("", image.mode in _GREY_MODES, min(image.size), hashlib.sha256(data).digest(), largest)
+
+
+def check_there(root: str, files: Sequence[str]) -> dict[str, str]:
+    """For each path at which there is no file, why: a link that leads nowhere, a pipe; nothing is opened."""
+    bad: dict[str, str] = {}
+    for file in files:
+        try:
+            mode = os.stat(os.path.join(root, file)).st_mode  # noqa: PTH116, PTH118 (a million files)
+        except OSError as error:
+            bad[file] = error.strerror or str(error)
+        else:
+            if not stat.S_ISREG(mode):
+                bad[file] = "it is no file"
+    return bad
 
 
 def sort_out(where: str, files: Sequence[str], bad: dict[str, str]) -> tuple[list[int], tuple[str, ...]]:
