@@ -1,12 +1,25 @@
 import errno
 import os
+import signal
 import socket
+import time
 from pathlib import Path
 
 import pytest
 
 from mcld.errors import InputError
-from mcld.files import atomic_write_bytes, atomic_write_text, open_regular, read_file, read_text
+from mcld.files import (
+    append_text,
+    atomic_write_bytes,
+    atomic_write_text,
+    largest_file,
+    lock_file,
+    open_descriptor,
+    open_regular,
+    read_file,
+    read_text,
+    replacing,
+)
 
 
 def test_a_write_replaces_the_file_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -63,3 +76,89 @@ def test_a_file_has_an_end(tmp_path: Path) -> None:
     file.write_bytes(b"\xff")
     with pytest.raises(InputError, match="can't decode"):
         read_text(file)
+
+
+def test_what_a_killed_process_left_half_written_goes_at_the_next_write(tmp_path: Path) -> None:
+    """But not what another process is still writing, nor what is not ours."""
+    left = []
+    for end in (signal.SIGKILL, signal.SIGSTOP):
+        child = os.fork()
+        if child == 0:
+            with replacing(tmp_path / f"file{end}") as file:
+                file.write(b"half")
+                file.flush()
+                os.kill(os.getpid(), end)
+        os.waitpid(child, os.WUNTRACED)
+        left += [entry.name for entry in tmp_path.iterdir() if entry.name.startswith(f".file{end}.")]
+    assert len(left) == 2
+    (tmp_path / ".notes.abc.tmp").write_text("mine")
+    atomic_write_text(tmp_path / "other", "")
+    try:
+        assert {entry.name for entry in tmp_path.iterdir()} == {left[1], ".notes.abc.tmp", "other"}
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    atomic_write_text(tmp_path / "other", "")
+    assert {entry.name for entry in tmp_path.iterdir()} == {".notes.abc.tmp", "other"}
+
+
+def test_only_regular_files_of_a_known_size_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_bytes(b"12345")
+    assert read_file(tmp_path / "file", 5) == b"12345"
+    with pytest.raises(OSError, match="it has 5 bytes; expected at most 4"):
+        read_file(tmp_path / "file", 4)
+    os.mkfifo(tmp_path / "pipe")
+    began = time.monotonic()
+    for flags in (os.O_RDONLY, os.O_RDWR, os.O_WRONLY):
+        with pytest.raises(OSError, match=r"it is a pipe|No such device"):
+            open_descriptor(tmp_path / "pipe", flags)
+    with pytest.raises(OSError, match=r"it is a pipe|No such device"):
+        append_text(tmp_path / "pipe", "x")
+    assert time.monotonic() - began < 1
+    with pytest.raises(OSError, match="it is a device"):
+        read_file("/dev/zero")
+    with pytest.raises(IsADirectoryError):
+        read_file(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    assert read_file(tmp_path / "link") == b"12345"
+    for action in (lambda: read_file(tmp_path / "link", follow=False), lambda: append_text(tmp_path / "link", "x")):
+        with pytest.raises(OSError, match="it is a symbolic link"):
+            action()
+    with pytest.raises(OSError, match="it is a symbolic link"), lock_file(tmp_path / "link"):
+        pass
+    assert (tmp_path / "file").read_bytes() == b"12345"
+    assert largest_file() == 16_000_000_000
+    monkeypatch.setenv("MCLD_MAX_FILE_GB", "0.5")
+    assert largest_file() == 500_000_000
+    monkeypatch.setenv("MCLD_MAX_FILE_GB", "much")
+    with pytest.raises(InputError, match="MCLD_MAX_FILE_GB=much; expected a positive number"):
+        largest_file()
+
+
+def test_waiting_for_a_lock_says_for_whom_and_can_be_given_up(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with lock_file(tmp_path / "lock"):
+            os.write(writer, b"x")
+            signal.pause()
+    os.read(reader, 1)
+    os.kill(child, signal.SIGSTOP)
+    os.waitpid(child, os.WUNTRACED)
+    lines: list[str] = []
+    began = time.monotonic()
+    with (
+        pytest.raises(BlockingIOError, match=rf"process {child} \(stopped\) has its lock"),
+        lock_file(tmp_path / "lock", patience=1.5, waiting=lines.append),
+    ):
+        pass
+    assert lines == [f"process {child} (stopped)"]
+    assert 1.4 < time.monotonic() - began < 5
+    began = time.monotonic()
+    with pytest.raises(BlockingIOError), lock_file(tmp_path / "lock", patience=60, give_up=lambda: True):
+        pass
+    assert time.monotonic() - began < 1
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    with lock_file(tmp_path / "lock"):
+        pass

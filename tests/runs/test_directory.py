@@ -1,12 +1,17 @@
 import contextlib
 import errno
+import itertools
 import os
-from collections.abc import Iterator
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from mcld.errors import InputError
+from mcld.files import atomic_write_text, holder
 from mcld.runs import RunDirectory, owned
 from mcld.runs.environment import describe_environment
 
@@ -15,7 +20,7 @@ def make(path: Path, *, force: bool = False) -> RunDirectory:
     with RunDirectory.create(path, force=force) as run:
         for file in (run.environment, run.model, run.config):
             file.write_text("{}")
-    return run
+    return RunDirectory(path)
 
 
 def content(path: Path) -> list[str]:
@@ -71,6 +76,128 @@ def test_a_start_that_fails_gives_the_old_run_back(tmp_path: Path) -> None:
     assert content(run.path) == ["checkpoints", "config.yaml", "environment.json", "model.json"]
     assert run.environment.read_text() == "{}"
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_killed_at_each_file_operation_the_old_run_or_the_new_one_is_whole(tmp_path: Path, old: bool) -> None:
+    """Nothing stays that no command takes on."""
+    seen = set()
+    for operation in itertools.count(1):
+        path = tmp_path / f"run{operation}"
+        if old:
+            run = make(path)
+            run.summary.write_text("old")
+            run.checkpoints.mkdir()
+            (run.checkpoints / "a").write_text("old")
+        killed = killed_at(operation, lambda path=path: create_again(path))  # type: ignore[misc]
+        if RunDirectory.is_run(path):
+            run = RunDirectory.open(path)
+            new = run.environment.read_text() == "new"
+            names = ["config.yaml", "environment.json", "model.json"]
+            assert content(path) == names if new else [".new", "checkpoints", *names, "summary.json"]
+            assert new or (old and (run.checkpoints / "a").read_text() == "old")
+            with run.lock():
+                assert ".new" not in content(path)
+            state = "new" if new else "old"
+        else:
+            assert not old
+            create_again(path, force=False)  # as if nothing had been there
+            state = "none"
+        seen.add(state)
+        create_again(path)
+        assert content(path) == ["config.yaml", "environment.json", "model.json"]
+        if not killed:
+            break
+    assert operation > 10
+    assert seen == {"old" if old else "none", "new"}
+
+
+def create_again(path: Path, *, force: bool = True) -> None:
+    with RunDirectory.create(path, force=force) as run:
+        for file in (run.environment, run.model, run.config):
+            atomic_write_text(file, "new")
+
+
+def killed_at(operation: int, action: Callable[[], None]) -> bool:
+    """Do it in a child process that kills itself before its n-th operation on the file system; whether it did."""
+    child = os.fork()
+    if child == 0:
+        left = [operation]
+
+        def count(event: str, _: object) -> None:
+            if event in ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.chmod"):
+                left[0] -= 1
+                if left[0] == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(count)
+        action()
+        os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    assert status in (0, signal.SIGKILL)
+    return status != 0
+
+
+@pytest.mark.parametrize(
+    "name", ["log.txt", "metrics.csv", ".lock", "checkpoints", "tensorboard", ".ready", "model.json"]
+)
+def test_no_link_leads_out_of_a_run_directory(tmp_path: Path, name: str) -> None:
+    run = make(tmp_path / "run")
+    (tmp_path / "home").mkdir()
+    precious = tmp_path / "home" / "precious"
+    precious.write_text("{}")
+    (run.path / name).unlink(missing_ok=True)
+    (run.path / name).symlink_to(precious.parent if "." not in name[1:] and name != ".lock" else precious)
+    for action in (lambda: RunDirectory.open(run.path), run.lock().__enter__):
+        with pytest.raises(InputError, match="is a symbolic link, and no link is followed out of a run's folder"):
+            action()
+    with contextlib.suppress(InputError):
+        make(run.path, force=True)
+    assert precious.read_text() == "{}"
+    assert [entry.name for entry in precious.parent.iterdir()] == ["precious"]
+
+
+def test_what_never_ends_is_not_waited_for(tmp_path: Path) -> None:
+    run = make(tmp_path / "run")
+    for name in ("log.txt", "summary.json", "checkpoints"):
+        os.mkfifo(run.path / name)
+        with pytest.raises(InputError, match=f"{name} is neither a file nor a folder"):
+            RunDirectory.open(run.path)
+        (run.path / name).unlink()
+    os.mkfifo(run.summary)
+    with pytest.raises(InputError, match=r"summary\.json cannot be read: it is a pipe"):
+        run.read_json(run.summary)
+    run.model.write_text("[" * 100_000)
+    with pytest.raises(InputError, match=r"model\.json cannot be read"):
+        run.read_json(run.model)
+
+
+def test_a_child_process_does_not_hold_the_lock(tmp_path: Path) -> None:
+    """Such as a worker that outlives a run that was killed."""
+    run = make(tmp_path / "run")
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with run.lock():
+            worker = os.fork()
+            if worker == 0:
+                signal.pause()
+            os.write(writer, worker.to_bytes(4, "little"))
+            signal.pause()
+    worker = int.from_bytes(os.read(reader, 4), "little")
+    with pytest.raises(InputError, match=rf"in use by another process \(process {child} has its lock\)"), run.lock():
+        pass
+    os.kill(child, signal.SIGSTOP)
+    while "stopped" not in holder(run.path / ".lock"):
+        time.sleep(0.01)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    try:
+        os.kill(worker, 0)  # it is there
+        with run.lock():
+            pass
+    finally:
+        os.kill(worker, signal.SIGKILL)
 
 
 def test_a_start_that_was_cut_short_can_be_replaced(tmp_path: Path) -> None:

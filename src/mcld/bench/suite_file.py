@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from mcld.bench.suite import Entry, Suite, key_of, merge_words, slug
 from mcld.checks import check_names
 from mcld.configs.compose import parse
+from mcld.configs.yaml_text import read_yaml_text
 from mcld.errors import InputError
 
 RESERVED = {
@@ -34,11 +35,12 @@ def read_suite(path: str, out: str | None = None) -> Suite:
             here: see :meth:`Cell.settings`.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
-        given = yaml.load(text, Loader=_Loader)
+        given = yaml.load(read_yaml_text(Path(path)), Loader=_Loader)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}; expected a suite file") from error
-    except yaml.YAMLError as error:
+    except InputError:
+        raise
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # the last two for a date or a number that is none
         reason = " ".join(str(error).split())
         raise InputError(f"{path} is no YAML: {reason}") from error
     try:
@@ -174,6 +176,10 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} is a list or a mapping; expected text", key_node.start_mark
+                )
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key!r} is there twice", key_node.start_mark

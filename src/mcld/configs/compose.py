@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import functools
 import inspect
+import io
 import re
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ from mcld.checks import check_names
 from mcld.configs import schema
 from mcld.configs.data import DATA_OPTIONS
 from mcld.configs.expand import NAMED, expand
+from mcld.configs.yaml_text import read_yaml_text
 from mcld.errors import InputError, did_you_mean
 from mcld.methods import list_methods, method_class
 
@@ -165,7 +167,7 @@ def settings_from_yaml(file: Path) -> schema.Train | schema.Distill:
         InputError: when the file is damaged or not from this version of mcld.
     """
     try:
-        loaded = OmegaConf.load(file)
+        loaded = OmegaConf.load(io.StringIO(read_yaml_text(file)))
         if not isinstance(loaded, DictConfig):
             raise InputError(f"{file} cannot be read: it holds no settings; expected a config.yaml that mcld wrote")
         loaded = OmegaConf.create(_literal(OmegaConf.to_container(loaded)))
@@ -187,6 +189,7 @@ def settings_from_yaml(file: Path) -> schema.Train | schema.Distill:
         raise InputError(f"{file} cannot be read: {line}{error.problem or error.context}") from error
     except (OSError, ValueError, AssertionError, YAMLError, OmegaConfBaseException, HydraException) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = getattr(error, "strerror", None) or reason
         raise InputError(f"{file} cannot be read: {reason}") from error
     assert isinstance(settings, schema.Train | schema.Distill)
     return settings

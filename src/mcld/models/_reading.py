@@ -1,9 +1,11 @@
 """Reading weights from files without running anything that is in them."""
 
 import argparse
+import io
 import os
 import re
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mcld.errors import InputError
+from mcld.files import MORE, largest_file, open_regular, read_file
 
 # What training scripts put beside the weights and what can do no harm: parsed arguments, and numpy numbers (a reported
 # accuracy), under numpy's old and new module name. Only numeric dtypes: others may hold Python objects.
@@ -50,11 +53,24 @@ def read_torch(file: str | os.PathLike[str]) -> Any:
         InputError: when the file is absent or damaged, or asks for a type that is not allowed; nothing is run.
     """
     path = Path(file)
-    _bytes(path, 1)
+    return unpickle(_bytes(path), path)
+
+
+def unpickle(data: bytes, path: Path) -> Any:
+    """What a file of ``torch.save`` holds, with nothing but an allow-list of types.
+
+    Args:
+        data: the content of the file.
+        path: of the file, for messages.
+
+    Raises:
+        InputError: as :func:`read_torch`.
+    """
+    _check_unpacked(data, path)
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_HARMLESS):
             warnings.simplefilter("ignore")  # of old storage types in files that somebody else wrote
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # damaged bytes may fail anywhere in the reader
         asked = _ASKED.search(str(error))
         if asked:
@@ -80,9 +96,24 @@ def is_safetensors(file: str | os.PathLike[str]) -> bool:
     return _bytes(Path(file), 9)[8:] == b"{"
 
 
-def _bytes(path: Path, count: int = -1) -> bytes:
+def _check_unpacked(data: bytes, path: Path) -> None:
+    """Refuse an archive whose members are larger, unpacked, than a file may be."""
+    if data[:2] != b"PK":
+        return
     try:
-        with path.open("rb") as stream:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError):
+        return  # PyTorch's own reader says what is wrong with it
+    if size > largest_file():
+        raise InputError(f"{path} would take {size:,} bytes unpacked; expected at most {largest_file():,}, or {MORE}")
+
+
+def _bytes(path: Path, count: int | None = None) -> bytes:
+    try:
+        if count is None:
+            return read_file(path, largest_file(), MORE)
+        with open_regular(path) as stream:
             return stream.read(count)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}; expected a file with weights") from error

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import io
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mcld.errors import InputError
-from mcld.files import atomic_write_text
+from mcld.files import atomic_write_text, read_file
 from mcld.runs.owned import Owned, lock
 from mcld.text import csv_text
 
@@ -90,23 +91,26 @@ class RunDirectory:
     def create(cls, path: str | os.PathLike[str], *, force: bool = False) -> "Iterator[RunDirectory]":
         """Make a new run directory, whose marks are written in this context; an existing run goes only with ``force``.
 
-        When the context ends with an exception, what was there before is back.
+        They are written to a folder beside it, which takes its place at the end of the context; until then what was
+        there before stays as it is.
 
         Raises:
             InputError: as :meth:`check_free`, or when the run is in use by another process.
         """
-        with RUN.replacing(path, force=force, instead=_instead(path)):
-            yield cls(path)
+        with RUN.replacing(path, force=force, instead=_instead(path)) as new:
+            yield cls(new)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "RunDirectory":
         """Open an existing run directory.
 
         Raises:
-            InputError: when path is no run directory.
+            InputError: when path is no run directory, or holds links or other things that are no files.
         """
         if not Path(path).is_dir():
             raise InputError(f"{path}: no such run directory")
+        RUN.recover(path)
+        RUN.check_files(path)
         if missing := [name for name in sorted(MARKS) if not (Path(path) / name).is_file()]:
             raise InputError(f"{path} is not a run directory (it has no {missing[0]})")
         return cls(path)
@@ -120,10 +124,11 @@ class RunDirectory:
         Raises:
             InputError: when another process has it.
         """
+        RUN.check_files(self.path)
         with lock(self.path, f"run {self.path}"):
-            for left in (*self.path.glob(".*.tmp"), *self.checkpoints.glob(".*.ckpt.*.tmp")):
-                if left.parent == self.checkpoints or RUN.may_hold(left.name):
-                    left.unlink(missing_ok=True)
+            RUN.clear(self.path)
+            for left in self.checkpoints.glob(".*.ckpt.*.tmp"):
+                left.unlink(missing_ok=True)
             yield
 
     def write_json(self, file: Path, content: Mapping[str, Any]) -> None:
@@ -137,12 +142,13 @@ class RunDirectory:
             InputError: when it is missing or damaged.
         """
         try:
-            content = json.loads(file.read_text(encoding="utf-8"))
+            content = json.loads(read_file(file, follow=False))
         except FileNotFoundError as error:
             hint = f"; the run may not have finished: mcld resume {self.path}" if file == self.summary else ""
             raise InputError(f"{file}: no such file{hint}") from error
-        except (OSError, ValueError) as error:
-            raise InputError(f"{file} cannot be read: {error}") from error
+        except (OSError, ValueError, RecursionError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(f"{file} cannot be read: {reason}") from error
         if not isinstance(content, dict):
             raise InputError(f"{file} holds no JSON object")
         return content
@@ -159,9 +165,10 @@ class RunDirectory:
             InputError: when the file is missing or damaged.
         """
         try:
-            with self.metrics.open(encoding="utf-8", newline="") as file:
-                return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
-        except (OSError, ValueError, AttributeError) as error:
+            text = read_file(self.metrics, follow=False).decode("utf-8")
+            reader = csv.DictReader(io.StringIO(text, newline=""))
+            return [{key: float(value) for key, value in row.items() if value} for row in reader]
+        except (OSError, ValueError, AttributeError, TypeError, csv.Error) as error:
             raise InputError(f"{self.metrics} cannot be read: {error}") from error
 
 

@@ -4,14 +4,20 @@ import contextlib
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from mcld.errors import InputError
-from mcld.files import lock_file
+from mcld.files import is_temporary, lock_file, sync_directory
 
-LOCK, ASIDE = ".lock", ".replaced"
+LOCK, ASIDE = ".lock", ".replaced"  # in .replaced earlier versions put what they replaced
+# What replaces the results of a folder is first written to .new, which is nothing yet. Renamed to .ready it is what
+# counts, and the old results go; renamed to .moving they are gone, and its files take their places. So at whatever
+# moment the process is killed, either the old results are whole or the new ones are, and the next process goes on.
+NEW, READY, MOVING = ".new", ".ready", ".moving"
+_INTERNAL = frozenset({LOCK, ASIDE, NEW, READY, MOVING})
 
 
 @dataclass(frozen=True)
@@ -32,11 +38,12 @@ class Owned:
 
     def is_there(self, path: str | os.PathLike[str]) -> bool:
         """Whether path is a folder with such results."""
-        return all((Path(path) / name).is_file() for name in self.marks)
+        places = [Path(path) / inner for inner in ("", READY, MOVING)]
+        return all(any((place / name).is_file() for place in places) for name in self.marks)
 
     def may_hold(self, name: str) -> bool:
         """Whether a name in the folder is ours, also as the temporary name of a file that was being written."""
-        return _of(name, self.names)
+        return name in self.names or name in _INTERNAL or self._is_left_over(name)
 
     def check_free(self, path: str | os.PathLike[str], *, force: bool, instead: str = "") -> None:
         """Check that new results can be made at path, writing nothing.
@@ -53,7 +60,7 @@ class Owned:
         try:
             if target.exists() and not target.is_dir():
                 raise InputError(f"run={target} is a file; choose another name")
-            entries = {entry.name for entry in target.iterdir()} - {LOCK} if target.is_dir() else set()
+            entries = {entry.name for entry in target.iterdir()} if target.is_dir() else set()
             place = target.absolute()
             while not place.exists() and place != place.parent:
                 if place.is_symlink():
@@ -61,9 +68,11 @@ class Owned:
                 place = place.parent
         except OSError as error:
             raise InputError(f"run={target} cannot be made: {error.strerror}") from error
+        # What a process left that was killed before it had made anything is nothing, and goes under the lock.
+        entries = {name for name in entries if name not in (LOCK, NEW) and not self._is_left_over(name)}
         strange = sorted(name for name in entries if not self.may_hold(name))
         whole = self.is_there(target)
-        more = {name for name in entries if not _of(name, self.begun) and not _is_empty(target / name)}
+        more = {name for name in entries - _INTERNAL if name not in self.begun and not _is_empty(target / name)}
         if not whole and (strange or more):
             some = ", ".join((strange or sorted(more))[:3])
             raise InputError(f"run={target} holds other files, not a {self.what} ({some}); choose another name")
@@ -78,41 +87,104 @@ class Owned:
         if not os.access(place, os.W_OK | os.X_OK):
             raise InputError(f"run={target} cannot be made: {place} is not writable")
 
-    @contextlib.contextmanager
-    def replacing(self, path: str | os.PathLike[str], *, force: bool, instead: str = "") -> Iterator[None]:
-        """Within this context new results are written, under a lock; the old ones go at its end.
+    def check_files(self, path: str | os.PathLike[str]) -> None:
+        """Check that what is ours in a folder are files and folders, and nothing that leads out of it or never ends.
 
-        When the context ends with an exception the old ones are back.
+        A run directory may come from anybody: a link in it would have us read, write or delete what is elsewhere.
+
+        Raises:
+            InputError: for a symbolic link, a pipe or a device.
+        """
+        for name in sorted(self.names | _INTERNAL):
+            file = Path(path) / name
+            try:
+                mode = file.lstat().st_mode
+            except OSError:
+                continue
+            if stat.S_ISLNK(mode):
+                raise InputError(
+                    f"{file} is a symbolic link, and no link is followed out of a {self.what}'s folder; expected the "
+                    "file or folder itself there"
+                )
+            if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+                raise InputError(f"{file} is neither a file nor a folder; expected a {self.what} as mcld wrote it")
+
+    @contextlib.contextmanager
+    def replacing(self, path: str | os.PathLike[str], *, force: bool, instead: str = "") -> Iterator[Path]:
+        """A folder for new results, under a lock; at the end of this context they are at path instead of the old ones.
+
+        Until then the old ones stay as they are, also when the context ends with an exception or the process is killed.
 
         Raises:
             InputError: as :meth:`check_free`, or when another process has the lock.
         """
         self.check_free(path, force=force, instead=instead)
         folder = Path(path)
-        aside = folder / ASIDE
         there = folder.is_dir()
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"run={folder} cannot be made: {error.strerror}") from error
-        with lock(folder, f"run {folder}"):
+        with lock(folder, f"{self.what} {folder}"):
             self.check_free(path, force=force, instead=instead)  # another process may have had the lock until now
-            _remove(aside)
-            aside.mkdir()
+            self._finish(folder)
+            self.clear(folder)
+            new = folder / NEW
+            new.mkdir()
             try:
-                _move(folder, aside)
-                yield
+                yield new
+                sync_directory(new)
+                new.rename(folder / READY)
             except BaseException:
-                for entry in _content(folder):
-                    _remove(entry)
-                _move(aside, folder)
-                _remove(aside)
+                _remove(new)
                 if not there:
                     (folder / LOCK).unlink(missing_ok=True)
                     with contextlib.suppress(OSError):
                         folder.rmdir()
                 raise
-            _remove(aside)
+            self._finish(folder)
+
+    def recover(self, path: str | os.PathLike[str]) -> None:
+        """Finish what a process had begun that was killed while it replaced results.
+
+        Raises:
+            InputError: when another process has the lock, or the folder cannot be written.
+        """
+        folder = Path(path)
+        if (folder / READY).is_dir() or (folder / MOVING).is_dir():
+            with lock(folder, f"{self.what} {folder}"):
+                try:
+                    self._finish(folder)
+                except OSError as error:
+                    raise InputError(f"{folder} cannot be written: {error.strerror or error}") from error
+
+    def clear(self, folder: Path) -> None:
+        """Remove what processes left half written that were killed; only under the lock."""
+        for name in (NEW, ASIDE):
+            _remove(folder / name)
+        for entry in folder.iterdir():
+            if self._is_left_over(entry.name):
+                entry.unlink(missing_ok=True)
+
+    def _finish(self, folder: Path) -> None:
+        self.check_files(folder)
+        ready, moving = folder / READY, folder / MOVING
+        if ready.is_dir():
+            sync_directory(folder)
+            for name in self.names:
+                _remove(folder / name)
+            ready.rename(moving)
+        if moving.is_dir():
+            sync_directory(folder)
+            for entry in moving.iterdir():
+                entry.rename(folder / entry.name)
+            moving.rmdir()
+            sync_directory(folder)
+
+    def _is_left_over(self, name: str) -> bool:
+        """Whether this is the temporary name of a file of ours, which was being written when the process was killed."""
+        temporary = re.fullmatch(r"\.(.+)\.[^.]+\.tmp", name)
+        return is_temporary(name) or (temporary is not None and temporary[1] in self.names)
 
 
 @contextlib.contextmanager
@@ -120,13 +192,15 @@ def lock(folder: Path, what: str) -> Iterator[None]:
     """Keep other processes from writing to a folder; the lock ends with the process, however that ends.
 
     Raises:
-        InputError: when another process has it, or the file system has no locks.
+        InputError: when another process has it, or there can be no lock.
     """
     with contextlib.ExitStack() as held:
         try:
             held.enter_context(lock_file(folder / LOCK))
         except BlockingIOError as error:
-            raise InputError(f"{what} is in use by another process; wait for it, or stop it") from error
+            raise InputError(
+                f"{what} is in use by another process ({error.strerror}); wait for it, or stop it"
+            ) from error
         except OSError as error:
             raise InputError(
                 f"{what} cannot be locked against other processes ({error.strerror}); expected a writable place on a "
@@ -135,23 +209,8 @@ def lock(folder: Path, what: str) -> Iterator[None]:
         yield
 
 
-def _of(name: str, names: frozenset[str]) -> bool:
-    """Whether a name is one of these, or the temporary name of one that was being written."""
-    temporary = re.fullmatch(r"\.(.+)\.[^.]+\.tmp", name)
-    return name in names or name in (LOCK, ASIDE) or (temporary is not None and temporary[1] in names)
-
-
 def _is_empty(path: Path) -> bool:
     return path.is_dir() and not any(path.iterdir())
-
-
-def _content(folder: Path) -> list[Path]:
-    return [entry for entry in folder.iterdir() if entry.name not in (LOCK, ASIDE)]
-
-
-def _move(source: Path, target: Path) -> None:
-    for entry in _content(source):
-        entry.rename(target / entry.name)
 
 
 def _remove(path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcld.errors import InputError
+from mcld.files import read_file
 
 FORMAT = 1
 RESULTS = "results.json"
@@ -65,7 +66,7 @@ def read_results(file: Path) -> Results:
         InputError: when it is damaged or of another format.
     """
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(read_file(file, follow=False))
         if content["format"] != FORMAT:
             raise InputError(f"{file} has the format {content['format']}; expected {FORMAT}")
         found = Results(file, *(content[key] for key in ("cell", "settings", "environment", "summary", "test")))
@@ -73,7 +74,7 @@ def read_results(file: Path) -> Results:
             found.correct(weights)
     except InputError:
         raise
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
             f"{file} cannot be read ({type(error).__name__}: {error}); remove it to measure anew"
         ) from error

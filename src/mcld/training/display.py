@@ -8,6 +8,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from mcld.files import append_text
 from mcld.text import printable
 
 
@@ -33,8 +34,7 @@ class Display:
             self.console.print(text, style=style, markup=False)
         if self.log is not None and not self.silent:
             now = datetime.datetime.now().isoformat(sep=" ", timespec="seconds")
-            with self.log.open("a", encoding="utf-8") as file:
-                file.write(f"{now}  {text}\n")
+            append_text(self.log, f"{now}  {text}\n")
 
     def bar(self, total: int, done: int, label: str) -> "Bar":
         """A progress bar over the steps of a run; it draws nothing where the output is no terminal."""

@@ -4,6 +4,7 @@ import math
 import shutil
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,10 +15,20 @@ from torch.utils.tensorboard import SummaryWriter
 from mcld.configs.compose import flatten
 from mcld.data import Batch, TrainLoader
 from mcld.errors import InputError, RunError
+from mcld.models._fitting import fits
 from mcld.models.network import save_state, save_weights
 from mcld.runs import RunDirectory
 from mcld.teacher import LiveTeacher, StoredTeacher, Teacher
-from mcld.training.checkpoint import load_checkpoint, random_state, restore_random_state, save_checkpoint
+from mcld.training.checkpoint import (
+    list_checkpoints,
+    load_checkpoint,
+    load_optimizer,
+    none_left,
+    random_state,
+    read_checkpoint,
+    restore_random_state,
+    save_checkpoint,
+)
 from mcld.training.display import Bar, Display, epoch_line
 from mcld.training.objective import TermMeter
 from mcld.training.optimizers import create_optimizer
@@ -31,6 +42,14 @@ _PLACES = (
     *("teacher.name", "teacher.checkpoint", "teacher.store"),
 )
 """Settings that may change while a run is interrupted: what is read from there is compared by content."""
+
+
+_UNFIT = (LookupError, TypeError, ValueError, AttributeError, RuntimeError, AssertionError, OverflowError)
+"""What loading raises where a file that somebody else made is not as it should be."""
+
+
+class _ChangedError(InputError):
+    """A checkpoint that is whole, and of other settings."""
 
 
 @dataclass
@@ -298,26 +317,54 @@ class Loop:
         Raises:
             InputError: when all checkpoints are damaged, or the settings are not those that they were made with.
         """
-        state, path, damaged = load_checkpoint(self.run.checkpoints)
-        for line in damaged:
-            self.display.line(f"warning: {line}; using the one before", style="yellow")
-        if state is None:
-            self.display.line("no checkpoint yet: starting from the beginning")
-            return
-        self._check_settings(state.get("settings", flatten(self.settings)))  # not in those of earlier versions
-        ranks = state["ranks"]
-        if len(ranks) != self.fabric.world_size:
-            raise InputError(f"this run has {len(ranks)} devices; it cannot go on with {self.fabric.world_size}")
-        self.position = Position(**{name: state[name] for name in ("epoch", "step", "seconds", "history", "best")})
-        self.parts.student.model.load_state_dict(state["student"])
-        self.parts.method.load_state_dict(state["method"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.fabric.strategy.precision.load_state_dict(state["precision"])
-        self.meter.load_state_dict(ranks[self.fabric.global_rank]["meter"])
-        restore_random_state(ranks[self.fabric.global_rank]["random"])
+        refused: list[InputError] = []
+        for path in list_checkpoints(self.run.checkpoints):
+            problem = self._take(path)
+            if not self._any_rank(problem is not None):  # all ranks go on from the same
+                break
+            refused.append(problem or InputError(f"checkpoint {path.name} cannot be used on another device"))
+        else:
+            if not refused:
+                self.display.line("no checkpoint yet: starting from the beginning")
+                return
+            raise refused[0] if all(isinstance(one, _ChangedError) for one in refused) else none_left(refused)
+        for one in refused:
+            self.display.line(f"warning: {one}; using the one before", style="yellow")
         where = f"epoch {self.position.epoch + 1}, step {self.position.step + 1}"
         finished = self.position.epoch >= self.settings.schedule.epochs
         self.display.line(f"{path}: {'training was finished' if finished else f'going on with {where}'}")
+
+    def _take(self, path: Path) -> InputError | None:
+        """Take over the state of a checkpoint; what is wrong with it, if it cannot be that of this run."""
+        try:
+            self._set(read_checkpoint(path))
+        except InputError as error:
+            return error
+        except _UNFIT as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            return InputError(f"checkpoint {path.name} is none of this run's ({reason})")
+        return None
+
+    def _set(self, state: dict[str, Any]) -> None:
+        self._check_settings(state.get("settings", flatten(self.settings)))  # not in those of earlier versions
+        ranks = state["ranks"]
+        if len(ranks) != self.fabric.world_size:
+            raise _ChangedError(f"this run has {len(ranks)} devices; it cannot go on with {self.fabric.world_size}")
+        position = Position(**{name: state[name] for name in ("epoch", "step", "seconds", "history", "best")})
+        if position.step >= self.steps or position.epoch > self.settings.schedule.epochs:
+            raise ValueError(f"epoch {position.epoch} and step {position.step} lie beyond its end")
+        model = self.parts.student.model
+        if position.history and not fits(model, position.best):
+            raise ValueError("its best weights do not fit the network")
+        model.load_state_dict(state["student"])
+        self.parts.method.load_state_dict(state["method"])
+        load_optimizer(self.optimizer, state["optimizer"])
+        self.fabric.strategy.precision.load_state_dict(state["precision"])
+        for rank in ranks:
+            self.meter.load_state_dict(rank["meter"])
+        self.meter.load_state_dict(ranks[self.fabric.global_rank]["meter"])
+        restore_random_state(ranks[self.fabric.global_rank]["random"])
+        self.position = position
 
     def _check_settings(self, then: dict[str, Any]) -> None:
         now = flatten(self.settings)
@@ -327,7 +374,7 @@ class Loop:
             if then.get(key) != now.get(key)
         ]
         if other:
-            raise InputError(
+            raise _ChangedError(
                 f"run {self.run.path} cannot go on: its settings changed since its last checkpoint: {'; '.join(other)}"
                 f"; put them back in {self.run.config}, or start another run"
             )

@@ -122,6 +122,8 @@ class TermMeter:
         assert isinstance(images, int)
         assert isinstance(sums, Tensor)
         assert isinstance(correct, Tensor)
+        if sums.shape != (len(names),) or correct.shape != () or images < 0:
+            raise ValueError("the means of its loss terms do not fit their names")
         self.names = names
         self.clear()
         self.images, self.sums, self.correct = images, sums.to(self.device), correct.to(self.device)

@@ -113,8 +113,8 @@ def transfer(
     loader = None
     if "sgd" in protocols:
         loader = TrainLoader(data.train, batch, settings.seed, device=fabric.device, workers=workers)
-    with RESULTS.replacing(folder, force=force):
-        display.log = folder / "log.txt"
+    with RESULTS.replacing(folder, force=force) as new:
+        display.log = new / "log.txt"
         networks = [
             _measure(candidate, reader, data, loader, settings, fabric, protocols, display)
             for candidate, reader in zip(candidates, readers, strict=True)
@@ -132,10 +132,11 @@ def transfer(
             "networks": networks,
             "environment": describe_environment(),
         }
-        RunDirectory(folder).write_json(folder / RESULT, result)
-        atomic_write_text(folder / "table.txt", "\n".join(table(result)) + "\n")
+        RunDirectory(new).write_json(new / RESULT, result)
+        atomic_write_text(new / "table.txt", "\n".join(table(result)) + "\n")
         for line in ["", *table(result), f"everything is in {folder}"]:
             display.line(line)
+    display.log = folder / "log.txt"
     return result
 
 
