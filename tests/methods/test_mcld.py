@@ -16,9 +16,10 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 from mcld import KD, MCLD, InputError, info_nce
 from mcld.contrast import Contrast
-from mcld.methods import Category, Instance, Outputs, Sample, _mcld_terms, combine
-from mcld.methods._mcld_terms import term_of
+from mcld.methods import Category, Instance, Outputs, Sample, combine
 from mcld.methods._standardize import standardize_rows
+from mcld.methods.mcld import terms as mcld_terms
+from mcld.methods.mcld.terms import term_of
 from mcld.rows import unit_rows
 
 OFF = {"weight": 0.0}
@@ -452,7 +453,7 @@ def test_a_weight_of_zero_is_not_computed(form: str, monkeypatch: pytest.MonkeyP
         computed.append(type(options).__name__.lower())
         return term_of(options)
 
-    monkeypatch.setattr(_mcld_terms, "term_of", noted)
+    monkeypatch.setattr(mcld_terms, "term_of", noted)
     names = ["instance", "sample", "category"]
     for some in [*itertools.combinations(names, 1), *itertools.combinations(names, 2)]:
         weights = {name: {"weight": float(name in some)} for name in names}

@@ -15,7 +15,7 @@ from mcld.methods import Category, Combined, Method, list_methods, method_class
 
 def test_the_names_are_the_files() -> None:
     folder = Path(mcld.methods.__file__).parent
-    files = sorted(file.stem for file in folder.glob("*.py") if not file.stem.startswith("_"))
+    files = sorted(file.stem for file in [*folder.glob("*.py"), folder / "mcld"] if not file.stem.startswith("_"))
     assert list_methods() == files
     assert {"kd", "mcld", "plain"} <= set(files)
 

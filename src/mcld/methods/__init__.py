@@ -9,9 +9,9 @@ from mcld.methods._base import Method, Outputs, Shapes, Terms
 from mcld.methods._combined import Combined
 from mcld.methods._features import FeatureMethod
 from mcld.methods._logits import LogitMethod
-from mcld.methods._mcld_options import Category, Instance, Sample
 from mcld.methods.kd import KD
 from mcld.methods.mcld import MCLD
+from mcld.methods.mcld.options import Category, Instance, Sample
 from mcld.registry import METHODS
 
 __all__ = [

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mcld import InputError
-from mcld.bank import CandidateBank
+from mcld.methods.mcld.bank import CandidateBank
 
 
 def rows(n: int, start: int = 0, classes: int = 3) -> tuple[Tensor, Tensor, Tensor]:

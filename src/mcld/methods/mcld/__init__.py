@@ -6,14 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mcld.bank import CandidateBank
 from mcld.checks import check_flag, check_options, check_row_integers, check_share
 from mcld.contrast import Relation
 from mcld.errors import InputError
 from mcld.methods._base import Method, Outputs, Terms, check_batch
-from mcld.methods._mcld_options import PRESETS, Category, Instance, Sample, options_of
-from mcld.methods._mcld_terms import Candidates, Comparison, compare, probabilities, prototype_contrast
 from mcld.methods._standardize import standardize_rows
+from mcld.methods.mcld.bank import CandidateBank
+from mcld.methods.mcld.options import PRESETS, Category, Instance, Sample, options_of
+from mcld.methods.mcld.terms import Candidates, Comparison, compare, probabilities, prototype_contrast
 from mcld.registry import register_method
 from mcld.rows import no_autocast
 

@@ -10,7 +10,7 @@ from mcld.contrast import Contrast, Relation, contrast, takes_whole
 from mcld.contrast.matrix import plain, values_and_slopes, weighted_slope
 from mcld.contrast.parts import joined
 from mcld.methods._base import Terms
-from mcld.methods._mcld_options import Category, Instance, Sample
+from mcld.methods.mcld.options import Category, Instance, Sample
 from mcld.rows import (
     at_least_float32,
     constant_step,

@@ -36,7 +36,7 @@ class CandidateBank(nn.Module):
 
     Example:
         >>> import torch
-        >>> from mcld.bank import CandidateBank
+        >>> from mcld.methods.mcld.bank import CandidateBank
         >>> bank = CandidateBank(3)
         >>> labels = torch.tensor([0, 1])
         >>> bank.extend(torch.zeros(2, 5), labels, index=torch.tensor([0, 1]))
