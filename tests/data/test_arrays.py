@@ -1,3 +1,7 @@
+import io
+import os
+import tracemalloc
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -106,3 +110,115 @@ def test_a_real_pack(shared: Path, tmp_path: Path) -> None:
     data = load_data("arrays", train=tmp_path / "a.npz", val=tmp_path / "a.npz")
     assert (len(data.info.classes), data.info.image_size, len(data.train)) == (10, (32, 32), 1000)
     assert data.info.mean == pytest.approx((0.4914, 0.4822, 0.4465), abs=0.02)
+
+
+def npz(path: Path, **members: bytes) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(f"{name}.npy", content)
+    return path
+
+
+def header(shape: tuple[int, ...], dtype: str, data: bytes = b"") -> bytes:
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": dtype, "fortran_order": False, "shape": shape})
+    return buffer.getvalue() + data
+
+
+def refused(train: Path, val: Path, **options: object) -> str:
+    with pytest.raises(InputError) as error:
+        load_data("arrays", train=train, val=val, **options)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("label", "dtype", "words"),
+    [
+        (2**62, "int64", "do not include 0, 3, 4, 5, 6 and 4611686018427387897 more; expected images of every class"),
+        (2**32 - 1, "uint32", r"from 0 to 4294967295 \(the largest may be a −1\)"),
+        (2**64 - 1, "uint64", r"expected images of every class from 0 to 18446744073709551615 \(the largest may be"),
+        (2**32 - 1, "int64", r"from 0 to 4294967295 \(the largest may be a −1\)"),
+        (255, "uint8", r"do not include 0, 3, 4, 5, 6 and 248 more; .* \(the largest may be a −1\)"),
+    ],
+)
+def test_a_huge_label_takes_no_memory(tmp_path: Path, label: int, dtype: str, words: str) -> None:
+    labels = np.array([label] + [1, 2] * 5 + [1], dtype=dtype)
+    tracemalloc.start()
+    with pytest.raises(InputError, match=words):
+        load(tmp_path, with_(labels=labels), part())
+    assert tracemalloc.get_traced_memory()[1] < 20e6
+    tracemalloc.stop()
+    with pytest.raises(InputError, match=r"val\.npz range from 1 to .*; expected 0 to 2, as in the training file"):
+        load(tmp_path, part(), with_(labels=labels))
+
+
+def test_what_an_array_is_comes_before_its_values(tmp_path: Path) -> None:
+    images = header((12, 16, 16, 3), "|u1", bytes(12 * 768))
+    good = npz(tmp_path / "good.npz", images=images, labels=header((12,), "<i8", bytes(96)))
+    for shape in ((2**40,), (2**62,), (10**30,), (-1,)):
+        bad = npz(tmp_path / "bad.npz", images=images, labels=header(shape, "<i8", bytes(96)))
+        assert "and is smaller" in refused(bad, good)
+        bad = npz(tmp_path / "bad.npz", images=header((*shape, 16, 16), "|u1"), labels=header(shape, "<i8"))
+        assert "and is smaller" in refused(good, bad)
+    zeros = zlib_bomb(tmp_path / "many.npz", images, header((10**9,), "|u1"))
+    assert "labels in" in refused(zeros, good)
+    assert "are uint8 (1000000000,) for 12 images" in refused(zeros, good)
+    names = npz(
+        tmp_path / "n.npz", images=images, labels=header((12,), "<i8", bytes(96)), names=header((2**62,), "<U0")
+    )
+    assert "names in" in refused(names, good)
+    deep = images.replace(b"'shape': (12, 16, 16, 3)", b"'shape': " + b"(" * 15)
+    assert "damaged" in refused(npz(tmp_path / "deep.npz", images=deep, labels=images), good)
+
+
+def zlib_bomb(path: Path, images: bytes, start: bytes, size: int = 10**9) -> Path:
+    """Images, and labels that begin so and go on with zeros, a thousandth of the size."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        archive.writestr("images.npy", images)
+        with archive.open("labels.npy", "w", force_zip64=True) as stream:
+            stream.write(start)
+            for _ in range(size // 10**7):
+                stream.write(bytes(10**7))
+    return path
+
+
+def test_a_bomb_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        with archive.open("images.npy", "w", force_zip64=True) as stream:
+            stream.write(header((100, 1000, 1000), "|u1"))
+            for _ in range(100):
+                stream.write(bytes(10**6))
+        archive.writestr("labels.npy", header((100,), "|u1", bytes(50) + b"\1" * 50))
+    load(tmp_path, part(), part())
+    message = refused(tmp_path / "bomb.npz", tmp_path / "val.npz")
+    assert "bomb.npz would take 100.0 MB, " in message
+    assert message.endswith("times their room in the file; if that is right, set data.max_gb=0.1")
+    assert "and validation images" in refused(tmp_path / "bomb.npz", tmp_path / "val.npz", max_gb=0.1)
+    assert "take 100.0 MB; expected at most data.max_gb=0.09" in refused(
+        tmp_path / "bomb.npz", tmp_path / "val.npz", max_gb=0.09
+    )
+    assert "'max_gb' is 0.0; expected" in refused(tmp_path / "val.npz", tmp_path / "val.npz", max_gb=0)
+
+
+def test_more_than_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load(tmp_path, part(), part())
+    monkeypatch.setattr("mcld.data.npz.free_memory", lambda: 18_000)
+    message = refused(tmp_path / "train.npz", tmp_path / "val.npz")
+    assert "train.npz would take 0.0 MB and 0.0 MB of memory are free; if that is enough, set data.max_gb=" in message
+
+
+def test_a_pipe_is_no_npz_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.npz")
+    assert "pipe.npz: it is a pipe, no file; expected an npz file" in refused(
+        tmp_path / "pipe.npz", tmp_path / "pipe.npz"
+    )
+
+
+def test_names_as_bytes_and_composed(tmp_path: Path) -> None:
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    names = np.array([decomposed.encode(), b"b", b"c"])
+    data = load(tmp_path, {**part(), "names": names}, {**part(), "names": np.array([composed, "b", "c"])})
+    assert data.info.classes == (composed, "b", "c")
+    with pytest.raises(InputError, match="holds a name twice"):
+        load(tmp_path, {**part(), "names": np.array([composed, decomposed, "c"])}, part())

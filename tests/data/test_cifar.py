@@ -1,3 +1,4 @@
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -101,3 +102,22 @@ def test_damaged_files(hundred: Path) -> None:
     assert "a list 'fine_labels'" in refusal(hundred)
     write(hundred / "meta", {})
     assert "has no list 'fine_label_names'" in refusal(hundred)
+
+
+class Huge:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return np.ndarray, ((100_000, 3072), "u1")
+
+
+def test_small_files_of_huge_things(hundred: Path) -> None:
+    write(hundred / "train", {"data": Huge(), "fine_labels": [0] * 100_000})
+    assert "train has an array larger than the file; expected the official file" in refusal(hundred)
+    write(hundred / "train", batch(12, 0, "fine_labels"))
+    laughs: list[Any] = ["ha"]
+    for _ in range(60):
+        laughs = [laughs, laughs]
+    write(hundred / "meta", {"fine_label_names": laughs})
+    assert "meta has no list 'fine_label_names'" in refusal(hundred)
+    (hundred / "meta").unlink()
+    os.mkfifo(hundred / "meta")
+    assert "lacks meta" in refusal(hundred)

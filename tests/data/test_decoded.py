@@ -124,7 +124,7 @@ def test_a_flipped_bit_never_becomes_a_pixel(photos: Path, cache: Path) -> None:
 
 
 def test_auto_keeps_what_fits(photos: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache_module, "_free_memory", lambda: 10_000)
+    monkeypatch.setattr(cache_module, "free_memory", lambda: 10_000)
     data = load(photos, "auto")
     assert isinstance(data.train, FileSplit)
     assert data.train.decoded is None

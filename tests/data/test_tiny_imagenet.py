@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -112,3 +113,9 @@ def test_empty_class_and_damaged_image(root: Path) -> None:
     assert f"{WNIDS[0]}/images holds no image" in refusal(root)
     (root / "wnids.txt").write_text("\n")
     assert "wnids.txt is empty" in refusal(root)
+
+
+def test_a_pipe_is_not_waited_for(root: Path) -> None:
+    (root / "wnids.txt").unlink()
+    os.mkfifo(root / "wnids.txt")
+    assert "wnids.txt: it is a pipe, no file; expected a text file" in refusal(root)

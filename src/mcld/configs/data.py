@@ -89,6 +89,8 @@ class Arrays(DataOptions):
         classes: keep only the first so many classes.
         padding: pixels of zeros around the image that a random crop may reach; by default an eighth of the height.
         flip: mirror half of the training images; by default only colour images are.
+        max_gb: the most memory that an array may take, in GB; by default half of what is free, and 100 times its
+            size in the file.
     """
 
     name: str = "arrays"
@@ -97,6 +99,7 @@ class Arrays(DataOptions):
     classes: int | None = None
     padding: int | None = None
     flip: bool | None = None
+    max_gb: float | None = None
 
 
 @dataclass

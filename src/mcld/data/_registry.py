@@ -56,6 +56,7 @@ _RANGES = {
     "padding": (0, 10_000),
     "image_size": (1, 100_000),
     "max_megapixels": (1, 1_000_000),
+    "max_gb": (1e-6, 1_000_000),
 }
 """What is no mistake of typing, by option."""
 

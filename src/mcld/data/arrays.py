@@ -1,8 +1,7 @@
 """A user's own images and labels in two npz files."""
 
-import zipfile
-import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,10 +11,12 @@ from mcld.configs.data import Arrays
 from mcld.data._classes import handful
 from mcld.data._types import DataSet
 from mcld.data.memory import tensor_data
+from mcld.data.npz import Header, NpzFile, too_large
 from mcld.errors import InputError
+from mcld.text import name_of
 
 _LAYOUT = "expected an npz file with images (N, H, W) or (N, H, W, 3) uint8 and labels (N,) integers"
-_Part = tuple[NDArray[np.uint8], NDArray[np.int64], list[str] | None]
+_Part = tuple[NDArray[np.uint8], NDArray[Any], list[str] | None]
 
 
 def load(options: Arrays) -> DataSet:
@@ -26,7 +27,7 @@ def load(options: Arrays) -> DataSet:
     Raises:
         InputError: for a file that is missing, damaged or made otherwise, or when the two do not belong together.
     """
-    train, val = _read(options.train), _read(options.val)
+    train, val = _read(options.train, options.max_gb), _read(options.val, options.max_gb)
     if train[0].shape[1:] != val[0].shape[1:]:
         raise InputError(
             f"training images are {_size(train[0])} ({options.train}) and validation images {_size(val[0])} "
@@ -40,23 +41,26 @@ def load(options: Arrays) -> DataSet:
     names = train[2] or val[2]
     count = len(names) if names else int(train[1].max()) + 1
     for path, (_, labels, _) in ((options.train, train), (options.val, val)):
-        if labels.min() < 0 or labels.max() >= count:
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= count:
             raise InputError(
-                f"labels in {path} range from {labels.min()} to {labels.max()}; expected 0 to {count - 1}"
+                f"labels in {path} range from {low} to {high}{_perhaps(labels)}; expected 0 to {count - 1}"
                 + (f", for the {count} classes in names" if names else ", as in the training file")
             )
     if options.classes is not None and options.classes > count:
         raise InputError(f"classes is {options.classes} and the data has {count}; expected at most {count}")
     kept = options.classes or count
+    present = np.unique(train[1][train[1] < kept])
+    if len(present) < kept:  # a label may be huge: nothing is made that has a place for each below it
+        absent = np.setdiff1d(np.arange(min(kept, len(present) + 5)), present)[:5]
+        more = kept - len(present) - len(absent)
+        raise InputError(
+            f"labels in {options.train} do not include {', '.join(map(str, absent))}"
+            + (f" and {more} more" if more else "")
+            + f"; expected images of every class from 0 to {kept - 1}{_perhaps(train[1])}"
+        )
     names = (names or [str(label) for label in range(count)])[:kept]
     train, val = _first(train, kept), _first(val, kept)
-    absent = sorted(set(range(kept)) - set(np.unique(train[1]).tolist()))
-    if absent:
-        raise InputError(
-            f"labels in {options.train} do not include {', '.join(map(str, absent[:5]))}"
-            + (f" and {len(absent) - 5} more" if len(absent) > 5 else "")
-            + f"; expected images of every class from 0 to {kept - 1}"
-        )
     if len(val[1]) == 0:
         raise InputError(f"{options.val} holds no image of the first {kept} classes; expected at least one")
     colour, height = train[0].shape[1] == 3, train[0].shape[2]
@@ -71,36 +75,60 @@ def load(options: Arrays) -> DataSet:
     )
 
 
-def _read(given: str) -> _Part:
-    """(images (N, channels, H, W), labels (N,), names or None) of one file."""
-    path = Path(given).expanduser()
+def _read(given: str, max_gb: float | None) -> _Part:
+    """(images (N, channels, H, W), labels (N,), names or None) of one file, read once it is known to fit."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not hasattr(archive, "files"):
-                raise InputError(f"{given} holds a single array; {_LAYOUT}")
-            missing = [key for key in ("images", "labels") if key not in archive.files]
+        with NpzFile(Path(given).expanduser()) as archive:
+            missing = [key for key in ("images", "labels") if key not in archive.names]
             if missing:
-                raise InputError(f"{given} has no {' and no '.join(missing)}, only {handful(archive.files)}; {_LAYOUT}")
-            images, labels = archive["images"], archive["labels"]
-            names = [str(name) for name in archive["names"]] if "names" in archive.files else None
+                raise InputError(f"{given} has no {' and no '.join(missing)}, only {handful(archive.names)}; {_LAYOUT}")
+            wanted: tuple[str, ...] = ("images", "labels", "names")
+            headers = {key: archive.header(key) for key in wanted if key in archive.names}
+            _check_headers(given, headers)
+            for key, header in headers.items():
+                if reason := too_large(header, max_gb):
+                    raise InputError(f"{key} in {given} would {reason}")
+            images, labels = archive.read("images"), archive.read("labels")
+            names = _names(given, archive.read("names")) if "names" in headers else None
     except InputError:
         raise
     except OSError as error:
         raise InputError(f"cannot read {given}: {error.strerror or error}; {_LAYOUT}") from None
-    except (ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        reason = "it holds Python objects, which are never unpickled" if "allow_pickle" in str(error) else str(error)
-        raise InputError(f"{given} is not an npz file of plain arrays, or damaged ({reason}); {_LAYOUT}") from None
-    if images.ndim == 3:
-        images = images[..., None]
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in images.shape:
-        raise InputError(f"images in {given} are {images.dtype} {images.shape}; {_LAYOUT}")
-    if not np.issubdtype(labels.dtype, np.integer) or labels.shape != images.shape[:1]:
-        raise InputError(f"labels in {given} are {labels.dtype} {labels.shape} for {len(images)} images; {_LAYOUT}")
-    if names is not None and len(set(names)) != len(names):
+    except ValueError as error:
+        raise InputError(f"{given} is not an npz file of plain arrays, or damaged ({error}); {_LAYOUT}") from None
+    images = images[..., None] if images.ndim == 3 else images
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2)), labels, names
+
+
+def _check_headers(given: str, headers: dict[str, Header]) -> None:
+    images, labels, names = headers["images"], headers["labels"], headers.get("names")
+    shape = (*images.shape, 1) if len(images.shape) == 3 else images.shape
+    if images.dtype != np.uint8 or len(shape) != 4 or shape[3] not in (1, 3) or 0 in shape:
+        raise InputError(f"images in {given} are {images.dtype} {shape}; {_LAYOUT}")
+    if not np.issubdtype(labels.dtype, np.integer) or labels.shape != shape[:1]:
+        raise InputError(f"labels in {given} are {labels.dtype} {labels.shape} for {shape[0]} images; {_LAYOUT}")
+    if names is not None and (names.dtype.kind not in "USiu" or len(names.shape) != 1 or names.shape[0] > shape[0]):
+        raise InputError(
+            f"names in {given} are {names.dtype} {names.shape} for {shape[0]} images; expected (K,) texts, one for "
+            "each class"
+        )
+
+
+def _names(given: str, found: NDArray[Any]) -> list[str]:
+    if found.dtype.kind == "S":
+        found = np.char.decode(found, "utf-8")
+    names = [name_of(str(name)) for name in found]
+    if len(set(names)) != len(names):
         raise InputError(
             f"names in {given} holds a name twice: {handful(sorted(names))}; expected {len(names)} different"
         )
-    return np.ascontiguousarray(images.transpose(0, 3, 1, 2)), labels.astype(np.int64), names
+    return names
+
+
+def _perhaps(labels: NDArray[Any]) -> str:
+    """What the largest label may have been."""
+    signed = labels.dtype.kind == "i" and int(labels.max()) not in (2**8 - 1, 2**16 - 1, 2**32 - 1)
+    return "" if signed or int(labels.max()) + 1 not in (2**8, 2**16, 2**32, 2**64) else " (the largest may be a −1)"
 
 
 def _first(part: _Part, classes: int) -> _Part:
@@ -110,7 +138,7 @@ def _first(part: _Part, classes: int) -> _Part:
 
 
 def _tensors(part: _Part) -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.from_numpy(part[0]), torch.from_numpy(part[1])
+    return torch.from_numpy(part[0]), torch.from_numpy(part[1].astype(np.int64))
 
 
 def _size(images: NDArray[np.uint8]) -> str:

@@ -13,6 +13,7 @@ from mcld.data._types import DataSet
 from mcld.data.download import Archive, locate
 from mcld.data.memory import tensor_data
 from mcld.errors import InputError
+from mcld.files import read_file
 
 _SITE = "https://www.cs.toronto.edu/~kriz/"
 _CIFAR10 = Archive(
@@ -31,6 +32,7 @@ _CIFAR100 = Archive(
 )
 # The constants of the field's recipes: statistics of the training images.
 _STATS10 = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
+_BYTES = 2**29  # the largest official file has 155 MB
 _STATS100 = ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
 
 
@@ -53,12 +55,12 @@ def load(options: Cifar10 | Cifar100) -> DataSet:
     if absent:
         raise InputError(f"{folder} lacks {', '.join(absent)}; expected {archive.layout}")
     names = _entry(folder / meta, names_key)
-    if not isinstance(names, list) or not names:
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise InputError(f"{folder / meta} has no list {names_key!r}; expected the official file of {archive.title}")
     parts = [_images(folder / file, key, len(names)) for file in training]
     return tensor_data(
         options.name,
-        [str(name) for name in names],
+        names,
         (torch.cat([images for images, _ in parts]), torch.cat([labels for _, labels in parts])),
         _images(folder / ("test" if hundred else "test_batch"), key, len(names)),
         padding=4,
@@ -90,7 +92,8 @@ def _entry(path: Path, key: str) -> Any:
 
 def _content(path: Path) -> dict[str, Any]:
     try:
-        content = _ArraysOnly(io.BytesIO(path.read_bytes()), encoding="latin1").load()
+        data = read_file(path, _BYTES)
+        content = _ArraysOnly(io.BytesIO(data), encoding="latin1").load()
     except InputError as error:
         raise InputError(f"{path} {error}") from None
     except OSError as error:
@@ -98,6 +101,8 @@ def _content(path: Path) -> dict[str, Any]:
     except Exception as error:  # a damaged pickle can fail in any way
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{path} is truncated or damaged ({reason}); delete its folder and fetch it again") from None
+    if isinstance(content, dict) and any(isinstance(v, np.ndarray) and v.nbytes > len(data) for v in content.values()):
+        raise InputError(f"{path} has an array larger than the file; expected the official file")
     if not isinstance(content, dict):
         raise InputError(f"{path} holds a {type(content).__name__}; expected the official file, a dictionary")
     return content

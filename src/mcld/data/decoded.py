@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from mcld.data.cache import cache_dir, listing_key
 from mcld.data.formats import open_image
 from mcld.data.images import Reading, read_image
+from mcld.data.room import free_memory, in_words
 from mcld.errors import InputError
 from mcld.files import open_regular
 
@@ -103,7 +104,7 @@ def decoded_images(
         path.parent.mkdir(parents=True, exist_ok=True)
         size = _estimate(root, files, mode, reading)
         if choice == "auto" and not _fits(size, path.parent):
-            return None, (f"{root}: decoded, the images would take about {_gigabytes(size)}, too much to keep them",)
+            return None, (f"{root}: decoded, the images would take about {in_words(size)}, too much to keep them",)
         with _locked(path):
             rows = _read_rows(path, key, len(files), len(mode))  # another process may have been first
             if rows is not None:
@@ -114,7 +115,7 @@ def decoded_images(
             raise InputError(f"data.cache=on: cannot write {path}: {error.strerror or error}") from None
         return None, (f"{root}: the decoded images cannot be kept: cannot write {path}: {error.strerror or error}",)
     note = (
-        f"{root}: kept {len(files):,} decoded images ({_gigabytes(path.stat().st_size)}) in {path}; off: data.cache=off"
+        f"{root}: kept {len(files):,} decoded images ({in_words(path.stat().st_size)}) in {path}; off: data.cache=off"
     )
     return DecodedImages(path, mode, rows), (note,)
 
@@ -179,18 +180,7 @@ def _estimate(root: str, files: Sequence[str], mode: str, reading: Reading, samp
 
 
 def _fits(size: int, folder: Path) -> bool:
-    return size <= _DISK * shutil.disk_usage(folder).free and size <= _MEMORY * _free_memory()
-
-
-def _free_memory() -> int:
-    """Bytes of memory that could be had; all of it where the system does not say what is in use."""
-    with contextlib.suppress(OSError, ValueError):
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    with contextlib.suppress(AttributeError, ValueError, OSError):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return 0
+    return size <= _DISK * shutil.disk_usage(folder).free and size <= _MEMORY * free_memory()
 
 
 @contextlib.contextmanager
@@ -205,7 +195,3 @@ def _locked(path: Path) -> Iterator[None]:
     with path.with_suffix(".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

@@ -11,6 +11,7 @@ from mcld.data._types import DataSet
 from mcld.data.download import Archive, locate
 from mcld.data.memory import tensor_data
 from mcld.errors import InputError
+from mcld.files import read_file, read_text
 
 _ARCHIVE = Archive(
     "STL-10",
@@ -21,6 +22,7 @@ _ARCHIVE = Archive(
 )
 _EDGE = 96
 _BYTES = 3 * _EDGE * _EDGE
+_LIMIT = 2**30  # bytes of a file: the largest official one, of the test images, has 221 MB
 
 
 def load(options: Stl10) -> DataSet:
@@ -37,7 +39,7 @@ def load(options: Stl10) -> DataSet:
     absent = [name for name in needed if not (folder / name).is_file()]
     if absent:
         raise InputError(f"{folder} lacks {', '.join(absent)}; expected {_ARCHIVE.layout}")
-    names = [line.strip() for line in _text(folder / "class_names.txt").splitlines() if line.strip()]
+    names = [line.strip() for line in read_text(folder / "class_names.txt").splitlines() if line.strip()]
     if not names:
         raise InputError(f"{folder / 'class_names.txt'} is empty; expected one class per line")
     train, labels = _split(folder, "train", len(names))
@@ -81,7 +83,7 @@ def _split(folder: Path, name: str, classes: int) -> tuple[NDArray[np.uint8], ND
 
 
 def _fold(path: Path, fold: int, count: int) -> NDArray[np.int64]:
-    lines = [line for line in _text(path).splitlines() if line.strip()]
+    lines = [line for line in read_text(path).splitlines() if line.strip()]
     if not 0 <= fold < len(lines):
         raise InputError(f"fold is {fold} and {path} has {len(lines)}; expected 0 to {len(lines) - 1}")
     try:
@@ -105,13 +107,6 @@ def _resized(images: NDArray[np.uint8], size: int) -> torch.Tensor:
 
 def _bytes(path: Path) -> NDArray[np.uint8]:
     try:
-        return np.fromfile(path, dtype=np.uint8)
+        return np.frombuffer(read_file(path, _LIMIT), dtype=np.uint8)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from None
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {path}: {error}; expected a text file") from None

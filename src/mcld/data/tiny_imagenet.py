@@ -18,6 +18,7 @@ from mcld.data.imagenet import class_names
 from mcld.data.images import check_files, in_threads, read_image, sort_out
 from mcld.data.memory import tensor_data
 from mcld.errors import InputError
+from mcld.files import open_regular, read_text
 
 _ARCHIVE = Archive(
     "Tiny-ImageNet",
@@ -110,18 +111,16 @@ def _val(folder: Path, classes: list[str]) -> Listing:
 
 
 def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {path}: {error}; expected a text file") from None
+    return read_text(path).splitlines()
 
 
 def _pixels(folder: Path, files: list[str], size: int | None) -> torch.Tensor:
     """All images (N, 3, size, size) uint8, from the cache where they are there."""
-    key = listing_key(str(folder), files, "pixels", size, 1)
+    key = listing_key(str(folder), files, "pixels", size, 2)
     path = cache_dir() / "pixels" / f"{key[:32]}.npy"
     try:
-        stored = np.load(path, allow_pickle=False)
+        with open_regular(path) as file:
+            stored = np.load(file, allow_pickle=False)
         if stored.dtype == np.uint8 and stored.ndim == 4 and len(stored) == len(files):
             return torch.from_numpy(stored)
     except (OSError, ValueError, EOFError):
