@@ -12,18 +12,19 @@ from tests.packages import JS, install
 
 import mcld
 from mcld import InputError, create_method, create_model
+from mcld.cli.main import main
 from mcld.methods import list_methods, method_class
 from mcld.models import find_model, list_models
-from mcld.registry import METHODS, MODELS, register_method, register_model
+from mcld.registry import METHODS, REGISTRIES, register_method, register_model
 
 
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
     """What a test registers is forgotten after it."""
     yield
-    for registry in (METHODS, MODELS):
-        for name in [name for name, entry in registry._entries.items() if registry.origin(name) != "mcld"]:
-            del registry._entries[name]
+    for registry in REGISTRIES.values():
+        for name in registry.registered():
+            registry.remove(name)
 
 
 def test_a_method_is_the_formula_and_five_lines() -> None:
@@ -146,7 +147,9 @@ def test_a_package_brings_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         create_model("tiny4", 5, dept=3)
 
 
-def test_a_broken_package_is_one_line_and_breaks_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_package_is_one_line_and_breaks_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     points = {"mcld.methods": "mine = broken:Mine\nmore = broken", "mcld.models": "nets = broken"}
     install(tmp_path, monkeypatch, "broken", "import not_there\n", points)
     assert create_method("kd").name == "kd"
@@ -161,6 +164,12 @@ def test_a_broken_package_is_one_line_and_breaks_nothing_else(tmp_path: Path, mo
         create_model("nets", 2)
     assert all("broken 1.2" in line and "\n" not in line for line in METHODS.broken())
     assert METHODS.broken()
+    for command in ("methods", "models"):
+        assert main([command]) == 0
+        out, err = capsys.readouterr()
+        assert "resnet8" in out or "kd " in out
+        assert "mcld: left out: the " in err
+        assert "broken 1.2" in err
 
 
 def test_two_packages_with_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

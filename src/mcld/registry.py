@@ -135,11 +135,28 @@ class Registry(Generic[T]):
 
     def origin(self, name: str) -> str:
         """Where an item is from: ``mcld``, ``the package NAME VERSION``, or a file or module."""
+        package = self.package(name)
+        if package is not None:
+            return "the package {} {}".format(*package)
+        return _place(self._entries[name].source) if name in self.registered() else "mcld"
+
+    def package(self, name: str) -> tuple[str, str] | None:
+        """The name and version of the installed package that an item is from; None for ours, and for no package's."""
+        module = _where(self._entries[name].source).partition(":")[0] if name in self._entries else ""
         for point in self._points():
-            if point.name == name and point.attr:
-                return _package(point)
-        own = name not in self._entries or _where(self._entries[name].source).split(".")[0] == "mcld"
-        return "mcld" if own else _place(self._entries[name].source)
+            if point.dist is not None and (
+                point.name == name if point.attr else f"{module}.".startswith(f"{point.module}.")
+            ):
+                return point.dist.name, point.dist.version
+        return None
+
+    def registered(self) -> list[str]:
+        """The names that others have registered so far, and not we."""
+        return [name for name, entry in self._entries.items() if _where(entry.source).split(".")[0] != "mcld"]
+
+    def remove(self, name: str) -> None:
+        """Forget a name."""
+        self._entries.pop(name, None)
 
     def _all(self) -> Iterator[tuple[str, T | InputError]]:
         for name in self.names():
@@ -318,3 +335,6 @@ def register_model(
 
 METHODS.adopt = lambda name, source: register_method(name)(source)
 MODELS.adopt = lambda name, source: register_model(name)(source)
+
+REGISTRIES: dict[str, Registry[Any]] = {"method": METHODS, "model": MODELS}
+"""All of them, by a word for what they hold."""

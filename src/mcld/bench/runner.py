@@ -22,6 +22,7 @@ from mcld.bench.suite import Cell, Suite, key_of
 from mcld.configs.schema import Distill
 from mcld.errors import InputError, RunError
 from mcld.files import atomic_write_text
+from mcld.plugins import plugin_words
 from mcld.runs import RunDirectory
 from mcld.training.checks import check_settings
 from mcld.training.parts import build_method
@@ -174,7 +175,7 @@ class Bench:
     def command(self, cell: Cell, suite: Path) -> list[str]:
         """The command line that runs one cell."""
         words = ["bench", str(suite), "--out", str(self.suite.out), "--cell", cell.id, "--threads", str(self.threads)]
-        return [sys.executable, "-m", "mcld", *words]
+        return [sys.executable, "-m", "mcld", *words, *plugin_words()]
 
     def _reap(self, asked: int | None) -> None:
         for entry in list(self.running):

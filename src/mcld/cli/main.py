@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import mcld
 from mcld.errors import InputError, explain, unknown_name
+from mcld.plugins import load_plugin, take_plugins
 from mcld.text import printable
 
 COMMANDS = {
@@ -42,6 +43,8 @@ class Parser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
+        # Taken from the words before any command reads them; here for the help.
+        self.add_argument("--plugin", metavar="FILE", help="first import this file of Python code; may be repeated")
 
     def format_help(self) -> str:
         """What it does for the user comes first."""
@@ -95,6 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(words: list[str]) -> int:
+    files, words = take_plugins(words)
     if not words or words[0] in ("-h", "--help", "help"):
         print(_help())
         return 0
@@ -104,6 +108,8 @@ def _dispatch(words: list[str]) -> int:
     command, *rest = words
     if command not in COMMANDS:
         raise unknown_name("command", command, COMMANDS)
+    for file in files:
+        load_plugin(file)
     module = importlib.import_module(f"mcld.cli.{command.replace('-', '_')}")
     status: int = module.main(rest)
     return status
@@ -120,6 +126,7 @@ def _help() -> str:
             "",
             *lines,
             "",
+            "All of them take --plugin FILE: a file of Python code with methods, models or data of your own.",
             "Begin with: mcld demo",
         ]
     )

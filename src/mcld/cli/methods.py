@@ -4,11 +4,13 @@ import dataclasses
 import inspect
 import itertools
 import re
+import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mcld.cli.main import Parser
+from mcld.registry import Registry
 
 WIDTH = 118  # of what is printed, in characters
 
@@ -19,17 +21,18 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("name", nargs="?", metavar="NAME", help="show this method's formula and options")
     given = parser.parse_args(list(arguments))
 
-    from mcld.methods import list_methods, method_class
+    from mcld.methods import method_class
+    from mcld.registry import METHODS
 
     if given.name is None:
         rows = [("name", "family", "needs", "year", "what it does", "paper")]
-        for name in list_methods():
-            cls = method_class(name)
+        for name, cls in METHODS.items().items():
             needs = ",".join(sorted(cls.needs)) or "labels"
             rows.append((name, cls.family or "-", needs, str(cls.year or "-"), cls.title, cls.paper or "-"))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for row in rows:
             print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+        say_broken(METHODS)
         return 0
 
     from mcld.configs.compose import method_options
@@ -57,6 +60,12 @@ def main(arguments: Sequence[str]) -> int:
                 words.append(f"ce_weight={cls.preset_ce_weights[name]}")
             print(f"  {name:<{width}}  {' '.join(words) or '(the defaults)'}")
     return 0
+
+
+def say_broken(registry: Registry[Any]) -> None:
+    """Say on the error stream what other packages should have brought and did not."""
+    for line in registry.broken():
+        print(f"mcld: left out: {line}", file=sys.stderr)
 
 
 def described(cls: type) -> tuple[str, dict[str, str]]:

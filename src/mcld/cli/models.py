@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from mcld.cli.main import Parser
+from mcld.cli.methods import say_broken
 from mcld.errors import InputError
+from mcld.registry import MODELS
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -36,6 +38,7 @@ def main(arguments: Sequence[str]) -> int:
             words = " ".join(f"{key}={value}" for key, value in options.items())
             print(f"{name} is fitted to the images: {words}")
     if not given.names:
+        say_broken(MODELS)
         print("besides: timm/NAME and torchvision/NAME, any classifier of these libraries")
     return 0
 

@@ -131,6 +131,14 @@ class RunDirectory:
                 left.unlink(missing_ok=True)
             yield
 
+    @property
+    def plugins(self) -> list[Any]:
+        """What the run remembers of the plugins and packages that it was made with; of an earlier version nothing."""
+        with contextlib.suppress(InputError):
+            found = self.read_json(self.environment).get("plugins")
+            return found if isinstance(found, list) else []
+        return []
+
     def write_json(self, file: Path, content: Mapping[str, Any]) -> None:
         """Write one of the JSON files."""
         atomic_write_text(file, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

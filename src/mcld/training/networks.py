@@ -13,6 +13,7 @@ from mcld.errors import InputError
 from mcld.models import fitting_options, load_checkpoint
 from mcld.models.checkpoint import Part
 from mcld.models.network import ModelSpec, Network, load_weights
+from mcld.plugins import check_plugins
 from mcld.runs import RunDirectory
 
 
@@ -113,9 +114,10 @@ def load_run(path: str, weights: str = "last") -> Network:
     """The trained network of a run directory.
 
     Raises:
-        InputError: when the run has no such weights (yet).
+        InputError: when the run has no such weights (yet), or needs a plugin that is not here.
     """
     run = RunDirectory.open(path)
+    check_plugins(run.plugins, path, kinds=["model"])
     file = run.weights(weights)
     if not file.is_file():
         raise InputError(f"run {path} has no {weights} weights yet; finish it first: mcld resume {path}")

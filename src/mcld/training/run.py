@@ -19,6 +19,7 @@ from mcld.evaluation import Accuracy
 from mcld.evaluation.cost import count_macs, count_parameters
 from mcld.files import atomic_write_text
 from mcld.models.network import Network
+from mcld.plugins import check_plugins, describe_plugins
 from mcld.runs import RunDirectory
 from mcld.runs.environment import describe_environment
 from mcld.teacher import LiveTeacher, StoredTeacher, Teacher, check_teacher
@@ -61,7 +62,9 @@ def start(settings: Train | Distill, *, force: bool = False, display: Display | 
 
     def create() -> None:
         with RunDirectory.create(path, force=force) as run:
-            run.write_json(run.environment, {**describe_environment(), "inputs": describe_inputs(parts)})
+            plugins = describe_plugins(used_names(parts))
+            known = {**describe_environment(), "inputs": describe_inputs(parts), "plugins": plugins}
+            run.write_json(run.environment, known)
             run.write_json(run.model, parts.student.spec.to_dict())
             text = settings_to_yaml(with_absolute_paths(settings))
             atomic_write_text(run.config, text)  # last: it is what makes the directory a run
@@ -82,17 +85,20 @@ def resume(path: str, *, threads: int | None = None, display: Display | None = N
         The content of ``summary.json``.
 
     Raises:
-        InputError: when path is no run directory, its data, teacher or settings have changed, or all its checkpoints
-            are damaged.
+        InputError: when path is no run directory, a plugin that it was made with is missing, its data, teacher or
+            settings have changed, or all its checkpoints are damaged.
         RunError: when the run cannot go on.
         Interrupted: when it was asked to stop again.
     """
     run = RunDirectory.open(path)
+    notes = check_plugins(run.plugins, path)
     settings = settings_from_yaml(run.config)
     settings.run = path
     settings.threads = threads or settings.threads
     fabric = launch(settings)
     display = display or Display(silent=not fabric.is_global_zero)
+    for note in notes:
+        display.line(note, style="yellow")
     parts = build_parts(settings)
     began = run.read_json(run.environment).get("inputs")
     known = began if isinstance(began, dict) else {}
@@ -173,6 +179,13 @@ def describe_inputs(parts: Parts) -> dict[str, str]:
     if parts.teacher is not None:
         inputs["teacher's weights"] = parts.teacher.digest()
     return inputs
+
+
+def used_names(parts: Parts) -> dict[str, list[str]]:
+    """What a run uses that goes by a name, by kind."""
+    networks = [network for network in (parts.student, parts.teacher) if network is not None]
+    method = parts.settings.method.name.split("+") if isinstance(parts.settings, Distill) else []
+    return {"model": [network.spec.architecture for network in networks], "method": method}
 
 
 def check_place(settings: Train | Distill, *, force: bool) -> None:
