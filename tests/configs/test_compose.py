@@ -3,8 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from mcld.configs.compose import compose, parse, settings_from_yaml, settings_to_yaml
+from mcld.configs.compose import compose, settings_from_yaml, settings_to_yaml
 from mcld.configs.schema import Distill, Train
+from mcld.configs.values import with_values
+from mcld.configs.words import combinations, read
 from mcld.errors import InputError
 from mcld.methods import KD, MCLD, Combined
 from mcld.training.parts import build_method
@@ -50,9 +52,9 @@ def test_a_path_means_itself(path: str) -> None:
     settings = compose("train", ["data=folder", f"data.path={path}", f"model={path}", f"run={path}"])
     assert isinstance(settings, Train)
     assert (settings.run, settings.model.name, settings.data.path) == (path, path, path)
-    swept = [override.input_line for override in parse("train", ["data=digits", f"run={path}"], sweep=True)]
     if "," not in path:
-        assert compose("train", ["data=digits", "model=resnet8", str(swept[-1])]).run == path
+        (swept,) = combinations(read("train", ["data=digits", "model=resnet8", f"run={path}"]))
+        assert compose("train", swept).run == path
 
 
 def test_a_path_may_be_null_or_quoted_or_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,6 +66,7 @@ def test_a_path_may_be_null_or_quoted_or_at_home(monkeypatch: pytest.MonkeyPatch
     assert (settings.teacher.name, settings.teacher.checkpoint) == ("/home/me/t", "/home/me/t.pth")
     assert settings.student.name == "a b"
     assert compose("distill", [*BASE, "run=runs/x-${seed}", "seed=3"]).run == "runs/x-3"
+    assert compose("distill", [*BASE, "log_every=${schedule.epochs}", "schedule.epochs=7"]).log_every == 7
 
 
 def test_the_options_of_a_method_are_those_of_its_constructor() -> None:
@@ -114,8 +117,8 @@ def test_plain_training_needs_no_teacher() -> None:
         ("seed=0,1", "seed=0,1: expected one value; for a run with each of several values add -m"),
         ("optimizer.lr=1", "did you mean 'schedule.lr'"),
         ("data=mnist5k", "data=digits data=mnist5k: expected one data set"),
-        ("student={name:resnet8,optoins:{}}", "Key 'optoins' not in 'Network'"),
-        ("run=x${y}", "Interpolation key 'y' not found"),
+        ("student={name:resnet8,optoins:{}}", "there is no setting 'student.optoins'; did you mean 'student.options'"),
+        ("run=x${y}", r"x\$\{y\}: there is no setting 'y' that"),
         ("seed", "cannot read 'seed'; expected key=value"),
         ("schedule.milestones=[0.5", r"cannot read 'schedule.milestones=\[0.5'; expected key=value"),
     ],
@@ -198,8 +201,7 @@ def test_a_config_that_was_edited_is_told_where(tmp_path: Path, line: str, said:
 def test_a_stored_text_is_never_resolved(tmp_path: Path, text: str) -> None:
     settings = compose("train", ["data=folder", "data.path=x", "model=timm/resnet18", "model.options.a=1"])
     assert isinstance(settings, Train)
-    settings.run = settings.data.path = text
-    settings.model.options = {"a": [text]}
+    settings = with_values(settings, {"run": text, "data.path": text, "model.options": {"a": [text]}})
     file = tmp_path / "config.yaml"
     file.write_text(settings_to_yaml(settings))
     back = settings_from_yaml(file)
@@ -233,6 +235,23 @@ def test_a_config_is_data_never_code(tmp_path: Path) -> None:
     assert not trap.exists()
 
 
-def test_a_sweep_may_have_several_values() -> None:
-    words = [override.input_line for override in parse("distill", [*BASE, "method=kd,[mcld,kd]"], sweep=True)]
-    assert words[-1] == "method=kd,mcld+kd"
+@pytest.mark.parametrize(
+    ("word", "values"),
+    [
+        ("method=kd,[mcld,kd]", ["kd", "mcld+kd"]),
+        ("seed=range(1,4)", ["1", "2", "3"]),
+        ("schedule.lr=choice(0.1,0.2)", ["0.1", "0.2"]),
+        ("schedule.milestones=[0.5,0.7],[0.6]", ["[0.5,0.7]", "[0.6]"]),
+        ("data.path='a,b',c", ["'a,b'", "c"]),
+        ("student=resnet8,runs/a b", ["resnet8", "runs/a b"]),
+    ],
+)
+def test_a_sweep_may_have_several_values(word: str, values: list[str]) -> None:
+    jobs = combinations(read("distill", [*BASE, word, "optimizer=sgd,adamw"]))
+    assert [job[3].partition("=")[2] for job in jobs] == [value for value in values for _ in range(2)]
+    assert [job[-1] for job in jobs[:2]] == ["optimizer.name=sgd", "optimizer.name=adamw"]
+
+
+def test_a_sweep_has_an_end() -> None:
+    with pytest.raises(InputError, match=r"schedule.lr=interval\(0,1\): expected values with commas, range"):
+        combinations(read("distill", [*BASE, "schedule.lr=interval(0,1)"]))

@@ -10,8 +10,7 @@ import pytest
 from PIL import Image
 
 from mcld.configs.compose import compose
-from mcld.configs.expand import absent
-from mcld.configs.published import Row, find_row, published_rows
+from mcld.configs.published import Row, absent, find_row, published_rows
 from mcld.training.dry_run import dry_run
 from mcld.training.published import published_block, published_lines
 

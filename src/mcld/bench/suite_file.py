@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
 from mcld.bench.suite import Entry, Suite, key_of, merge_words, slug
 from mcld.checks import check_names
-from mcld.configs.compose import parse
+from mcld.configs.words import combinations, read, several
 from mcld.configs.yaml_text import read_yaml_text
 from mcld.errors import InputError
 
@@ -115,21 +114,21 @@ def _suite(given: Any, file: Path, out: str | None) -> Suite:
 
 def _spread(name: str, words: list[str]) -> Iterator[tuple[str, list[str]]]:
     """A method with several values for a setting (``method.temperature=2,4``) is as many methods."""
-    overrides = parse("distill", words, sweep=True)
-    swept = [override for override in overrides if override.is_sweep_override()]
+    read_words = read("distill", words)
+    swept = [word for word in read_words if len(several(word)) > 1]
     if not swept:
         yield name, words
         return
-    keys = [override.key_or_group for override in swept]
+    keys = [word.key for word in swept]
     lasts = [key.rpartition(".")[2] for key in keys]
     shown = [
         last if lasts.count(last) == 1 else key.removeprefix("method.") for key, last in zip(keys, lasts, strict=True)
     ]
-    fixed = [word for word, override in zip(words, overrides, strict=True) if not override.is_sweep_override()]
-    for combination in BasicSweeper.split_arguments(swept, max_batch_size=None)[0]:
+    fixed = [word.said for word in read_words if word not in swept]
+    for combination in combinations(swept):
         values = [word.partition("=")[2] for word in combination]
         suffix = ", ".join(f"{key} {value}" for key, value in zip(shown, values, strict=True))
-        yield f"{name}: {suffix}", merge_words(fixed, list(combination))
+        yield f"{name}: {suffix}", merge_words(fixed, combination)
 
 
 def _words(key: str, given: Any, reserved: set[str] | None = None) -> list[str]:

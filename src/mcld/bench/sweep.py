@@ -2,28 +2,16 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING, DictConfig
 from rich.console import Console
 
 from mcld.bench.cell import run_cell
 from mcld.bench.runner import prepare
 from mcld.bench.suite import Cell, Suite
 from mcld.bench.suite_file import read_suite
-from mcld.configs.compose import quote_path
-from mcld.configs.multirun import multirun
+from mcld.configs.sweep import is_hydras, launch
 from mcld.errors import InputError, RunError, explain
 from mcld.training.stop import Interrupted
-
-
-@dataclass
-class _Job:
-    suite: str = MISSING
-    out: str = MISSING
-    cell: str = MISSING
-    threads: int | None = None
 
 
 def sweep(suite: Suite, cells: Sequence[Cell], words: Sequence[str], *, threads: int | None, console: Console) -> None:
@@ -44,36 +32,32 @@ def sweep(suite: Suite, cells: Sequence[Cell], words: Sequence[str], *, threads:
         RunError: when cells failed; the others have been run.
     """
     for word in words:
-        if not word.lstrip("+~").startswith(("hydra.", "hydra/")):
+        if not is_hydras(word):
             raise InputError(f"--hydra {word}: expected words of Hydra itself, such as hydra/launcher=ray")
     left = prepare(suite, cells)
     console.print(f"{suite.name}: {len(cells)} cells, {len(left)} runs left; in {suite.out}", markup=False)
-    ConfigStore.instance().store(name="bench", node=_Job)
-    common = [f"suite={quote_path(str(suite.file))}", f"out={quote_path(str(suite.out))}", *words]
-    if threads is not None:
-        common.append(f"threads={threads}")
+    file, out = str(suite.file), str(suite.out)
+
+    def job(id: str) -> str:
+        """In the process that the launcher chose: one cell."""
+        try:
+            run_cell(read_suite(file, out).cell(id), threads=threads)
+        except Interrupted as stop:
+            print(stop)
+            raise SystemExit(128 + stop.signal) from stop
+        except Exception as error:  # the other cells may work
+            line = f"{id}: {explain(error)[0]}"
+            print(f"mcld: {line}", file=sys.stderr)
+            return line
+        return ""
+
     teacher = [cell for cell in left if cell.command == "train"]
     for part in (teacher, [cell for cell in left if cell.command != "train"]):
         if not part:
             continue
-        ids = ",".join(quote_path(cell.id) for cell in part)
-        failures = multirun("bench", _run, [*common, f"cell={ids}"], str(suite.out / "sweep"))
+        failures = launch(job, [cell.id for cell in part], words, str(suite.out / "sweep"))
         if failures:
             raise RunError(
                 f"{len(failures)} of {len(part)} cells failed; the same command tries them again: "
                 + "; ".join(failures)
             )
-
-
-def _run(job: DictConfig) -> str:
-    """In the process that the launcher chose: one cell."""
-    try:
-        run_cell(read_suite(job.suite, job.out).cell(job.cell), threads=job.threads)
-    except Interrupted as stop:
-        print(stop)
-        raise SystemExit(128 + stop.signal) from stop
-    except Exception as error:  # the other cells may work
-        line = f"{job.cell}: {explain(error)[0]}"
-        print(f"mcld: {line}", file=sys.stderr)
-        return line
-    return ""

@@ -96,7 +96,7 @@ def preset_words(preset: Mapping[str, Any], prefix: str) -> list[str]:
 
 def options_table(options: Any, cls: type, prefix: str) -> list[str]:
     """Lines with ``key=default`` of every option, nested ones included, and beside it what the option means."""
-    rows = _option_rows(options, cls, prefix)
+    rows = option_rows(options, cls, prefix)
     indent = max((len(word) for word, _ in rows), default=0) + 4
     lines = []
     for word, meaning in rows:
@@ -104,14 +104,27 @@ def options_table(options: Any, cls: type, prefix: str) -> list[str]:
     return lines
 
 
-def _option_rows(options: Any, cls: type, prefix: str) -> list[tuple[str, str]]:
-    meanings = {name: meaning for base in reversed(cls.__mro__) for name, meaning in described(base)[1].items()}
-    rows = []
+def option_rows(
+    options: Any, cls: type | None = None, prefix: str = "", *, heads: bool = False
+) -> list[tuple[str, str]]:
+    """(``key=default``, what it means) of every option, nested ones included.
+
+    Args:
+        options: a dataclass with the defaults.
+        cls: the class whose docstring explains them; by default that of the options.
+        prefix: of the keys.
+        heads: give each group of options a row of its own, with the first line about it.
+    """
+    bases = reversed((cls or type(options)).__mro__)
+    meanings = {name: meaning for base in bases for name, meaning in described(base)[1].items()}
+    rows: list[tuple[str, str]] = []
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
         if dataclasses.is_dataclass(value):
-            rows += _option_rows(value, type(value), f"{prefix}{field.name}.")
-        elif field.name != "name":
+            if heads:
+                rows.append((f"{prefix}{field.name}", described(type(value))[0].partition("\n")[0]))
+            rows += option_rows(value, prefix=f"{prefix}{field.name}.", heads=heads)
+        elif field.name != "name" or heads:
             rows.append((f"{prefix}{field.name}={_word(value)}", meanings.get(field.name, "")))
     return rows
 

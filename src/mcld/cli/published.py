@@ -29,7 +29,7 @@ def main(arguments: Sequence[str]) -> int:
     rows = _filter("--pair", given.pair, rows, _networks)
     rows = _filter("--method", given.method, rows, lambda row: [row.method, row.title, row.id.split("/")[-1]])
 
-    from mcld.configs.expand import absent
+    from mcld.configs.published import absent
 
     reasons = {row.id: absent(row) for row in rows}
     shown = [row for row in rows if given.all or given.id or not reasons[row.id]]

@@ -5,7 +5,7 @@ Plain data: nothing here imports torch. ``path`` may start with ``~``.
 
 from dataclasses import dataclass
 
-from omegaconf import MISSING
+from mcld.configs.values import MISSING
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The settings of a run, with their defaults. Hydra reads these classes: a wrong type or a misspelt key is refused.
+"""The settings of a run, with their defaults. Nothing else may be set, and once made they do not change.
 
 ``data`` and ``method`` are groups: what they hold depends on what is chosen (``mcld data``, ``mcld methods``).
 """
@@ -6,7 +6,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from omegaconf import MISSING
+from mcld.configs.values import MISSING
 
 
 @dataclass
@@ -118,6 +118,7 @@ class Run:
     """What training alone and distillation have in common.
 
     Attributes:
+        data: a data set; ``mcld data`` lists them, ``mcld data NAME`` its options ``data.KEY``.
         published: the recipe of a published row, such as ``cifar100/resnet32x4-resnet8x4/kd`` (``mcld published``);
             what else is said on the command line wins.
         recipe: a ready choice of settings: ``vit`` for vision transformers (AdamW, warm-up, cosine, label smoothing,
@@ -155,7 +156,11 @@ class Run:
 
 @dataclass
 class Train(Run):
-    """``mcld train``: one network, learning from labels."""
+    """``mcld train``: one network, learning from labels.
+
+    Attributes:
+        model: the network.
+    """
 
     model: Network = field(default_factory=Network)
 
@@ -165,6 +170,10 @@ class Distill(Run):
     """``mcld distill``: a student, learning from labels and from a teacher.
 
     Attributes:
+        teacher: the network to learn from.
+        student: the network that is trained.
+        method: a distillation method, or several as ``[mcld,kd]``; ``mcld methods`` lists them, ``mcld methods NAME``
+            its options ``method.KEY``.
         ce_weight: the weight of cross-entropy; by default the method's own (``mcld methods``).
     """
 

@@ -5,11 +5,9 @@ import importlib
 from dataclasses import dataclass
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
-
 from mcld.checks import check_names
 from mcld.configs import data as options
+from mcld.configs.values import MISSING, convert, leaves
 from mcld.data._types import DataSet
 from mcld.data.policies import POLICIES
 from mcld.errors import InputError
@@ -87,23 +85,22 @@ def load_data(name: str, **given: Any) -> DataSet:
 def _options(entry: DataEntry, given: dict[str, Any]) -> options.DataOptions:
     known = [field.name for field in dataclasses.fields(entry.options)]
     check_names(f"option of data set {entry.name!r}:", given, [key for key in known if key != "name"])
-    required = [f.name for f in dataclasses.fields(entry.options) if f.default == "???" and f.name != "name"]
-    missing = [key for key in required if given.get(key, "???") in ("???", None)]
+    required = [f.name for f in dataclasses.fields(entry.options) if f.default == MISSING and f.name != "name"]
+    missing = [key for key in required if given.get(key, MISSING) in (MISSING, None)]
     if missing:
         raise InputError(
             f"data set {entry.name!r} needs {' and '.join(missing)}: "
             + " ".join(f"data.{key}=PATH" for key in missing)
             + f" on the command line, or load_data({entry.name!r}, {', '.join(f'{key}=PATH' for key in missing)})"
         )
-    made = OmegaConf.structured(entry.options)
+    kinds = {key: kind for key, kind, _ in leaves(entry.options())}
+    values = {}
     for key, value in given.items():
         try:
-            OmegaConf.update(made, key, value)
-        except (ConfigKeyError, ConfigAttributeError, OmegaConfBaseException) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(f"data set {entry.name!r}: option {key!r} is {value!r}: {reason}") from None
-    result = OmegaConf.to_object(made)
-    assert isinstance(result, entry.options)
+            values[key] = convert(kinds[key], value)
+        except InputError as error:
+            raise InputError(f"data set {entry.name!r}: option {key!r} is {value!r}: {error}") from None
+    result = entry.options(**values)
     for key, (least, most) in _RANGES.items():
         value = getattr(result, key, None)
         if value is not None and not least <= value <= most:

@@ -9,8 +9,9 @@ import functools
 from mcld.configs.published import _cifar100, _imagenet
 from mcld.configs.published._types import Number, Recipe, Row
 from mcld.errors import unknown_name
+from mcld.methods import list_methods, method_class
 
-__all__ = ["Number", "Recipe", "Row", "find_row", "published_rows"]
+__all__ = ["Number", "Recipe", "Row", "absent", "find_row", "published_rows"]
 
 
 @functools.cache
@@ -32,3 +33,14 @@ def find_row(name: str) -> Row:
     if name not in by_id:
         raise unknown_name("published row", name, by_id, more="see: mcld published", most=3)
     return by_id[name]
+
+
+def absent(row: Row) -> str:
+    """Why a row cannot be run here, in a few words; empty when it can."""
+    if row.method not in list_methods():
+        return f"the method {row.method} ({row.title}) is not here (yet)"
+    known = method_class(row.method).option_names()
+    missing = [key for key in row.options if key not in known]
+    if missing:
+        return f"the method {row.method} has no option {', '.join(missing)} here (yet)"
+    return ""
