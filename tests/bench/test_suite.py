@@ -52,7 +52,7 @@ def test_several_values_are_several_methods(suite: Suite) -> None:
     ("old", "new", "message"),
     [
         ("baseline: KD", "basline: KD", "there is no key 'basline'; did you mean 'baseline'?"),
-        ("baseline: KD", "baseline: kd", "there is no method 'kd'; expected KD, MCLD or plain"),
+        ("baseline: KD", "baseline: kd", "there is no method 'kd'; did you mean 'KD'? expected KD, MCLD or plain"),
         ("seeds: [0, 1]", "seeds: 3", "seeds is 3; expected different whole numbers from 0, such as [0, 1, 2]"),
         ("seeds: [0, 1]", "seeds: [1, 1]", "expected different whole numbers"),
         ("seeds: [0, 1]", "seeds: [true]", "expected different whole numbers"),
