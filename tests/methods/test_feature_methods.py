@@ -303,7 +303,8 @@ def test_logits_alone_are_refused(name: str) -> None:
         ready(name)(S.logits, T.logits, LABELS)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if "maps" in method_class(name).needs])
+# ofa compares the stages of the student with the teacher's logits, not with its stages
+@pytest.mark.parametrize("name", [name for name in NAMES if "maps" in method_class(name).needs and name != "ofa"])
 def test_stages_that_do_not_match_are_refused_with_both_shapes(name: str) -> None:
     method = create_method(name)
     wide = STUDENT._replace(maps=((2, 8, 8), (3, 4, 4), (5, 2, 4)))

@@ -16,11 +16,17 @@ from mcld.registry import register_method
 class ReverseGradient(torch.autograd.Function):
     """The identity, whose gradient is multiplied by −strength."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, strength: float) -> Tensor:
+    def forward(x: Tensor, strength: float) -> Tensor:  # noqa: ARG004 - for setup_context
         """Return x."""
-        ctx.strength = strength
         return x.view_as(x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:  # noqa: ARG004 - torch's own
+        """Keep the strength."""
+        ctx.strength = inputs[1]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mcld.methods._base import Terms
-from mcld.methods._logits import LogitMethod, check_two_classes, others
+from mcld.methods._logits import LogitMethod, check_two_classes, kl_rows, others
 from mcld.options import NonNegative, Positive
 from mcld.registry import register_method
 
@@ -43,7 +43,7 @@ def dkd_parts(student: Tensor, teacher: Tensor, labels: Tensor) -> tuple[Tensor,
         sides.append((target, rest.logsumexp(dim=1) - whole, F.log_softmax(rest, dim=1)))
     (target_t, rest_t, others_t), (target_s, rest_s, others_s) = sides
     first = target_t.exp() * (target_t - target_s) + rest_t.exp() * (rest_t - rest_s)
-    return first, F.kl_div(others_s, others_t, reduction="none", log_target=True).sum(dim=1)
+    return first, kl_rows(others_s, others_t)
 
 
 @register_method("dkd")
@@ -86,6 +86,7 @@ class DKD(LogitMethod):
     paper = "Zhao, Cui, Song, Qiu, Liang, CVPR 2022"
     year = 2022
     requires_global_batch = False
+    target_terms = frozenset({"target"})
     presets = {  # noqa: RUF012 - declared as a ClassVar in Method
         **{pair: {"beta": beta} for pair, beta in PAIRS.items()},
         "imagenet-resnet34-resnet18": {"temperature": 1.0, "beta": 0.5, "warmup": 1.0},

@@ -86,6 +86,7 @@ class MLKD(LogitMethod):
     paper = "Jin, Wang, Lin, CVPR 2023"
     year = 2023
     requires_global_batch = True
+    task_terms = frozenset({"ce_strong"})
     views = 2
     second_policy = "rand"
     ce_weight = 0.1

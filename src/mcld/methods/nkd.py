@@ -41,6 +41,7 @@ class NKD(LogitMethod):
     paper = "Yang, Zeng, Li, Zhang, Yuan, Li, ICCV 2023"
     year = 2023
     requires_global_batch = False
+    target_terms = frozenset({"target"})
     presets = {  # noqa: RUF012 - declared as a ClassVar in Method
         "ResNet34-ResNet18": {"temperature": 3.0, "gamma": 3.5},
         "deit3_small-deit_tiny": {"temperature": 1.0, "gamma": 1.0},
