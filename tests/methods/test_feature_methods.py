@@ -339,7 +339,7 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     (lambda: create_method("crd", negatives=2.5), "negatives is 2.5; expected an integer"),
     (prepare("crd", STUDENT, TEACHER, images=1), "there are 1 training images; crd expects at least 2"),
     (lambda: create_method("ft", rate=2), "rate is 2; expected a share of the teacher's channels"),
-    (lambda: create_method("srd", alpha=1), "alpha is 1; expected more than 1"),
+    (lambda: create_method("srd", alpha=1), "alpha is 1; expected more than 1, up to 100"),
     (lambda: create_method("catkd", side=1), "side is 1; expected an integer of at least 2"),
     (lambda: create_method("cc", order=1.5), "order is 1.5"),
     (

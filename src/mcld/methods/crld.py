@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mcld.methods._base import Terms
 from mcld.methods._logits import LogitMethod, Pair, kl_rows
-from mcld.options import NonNegative, Positive, Rule
+from mcld.options import NonNegative, Rule, Temperature
 from mcld.registry import register_method
 
 Confidence = Annotated[float, Rule(lambda x: 0 <= x <= 1, "a probability, from 0 to 1")]
@@ -67,7 +67,7 @@ class CRLD(LogitMethod):
     }
     preset_ce_weights = {"imagenet": 2.0}  # noqa: RUF012 - declared as a ClassVar in Method
 
-    temperature: Positive = 4.0
+    temperature: Temperature = 4.0
     within: NonNegative = 2.0
     across: NonNegative = 0.5
     weak_confidence: Confidence = 0.9

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mcld.methods._base import Terms
 from mcld.methods._logits import LogitMethod
 from mcld.methods.kd import kd_loss
-from mcld.options import Positive
+from mcld.options import Positive, Temperature
 from mcld.registry import register_method
 
 
@@ -72,7 +72,7 @@ class CTKD(LogitMethod):
     requires_global_batch = False
     ce_weight = 0.1
 
-    start: Positive = 1.0
+    start: Temperature = 1.0
     span: Positive = 20.0
     decay: Positive = 10.0
     weight: Positive = 0.9

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mcld.methods._per_image import PerImage
-from mcld.options import Positive
+from mcld.options import Temperature
 from mcld.registry import register_method
 from mcld.rows import at_least_float32
 
@@ -60,7 +60,7 @@ class EAKD(PerImage):
     }
     preset_ce_weights = {"published-dkd": 1.0, "imagenet": 1.0, "imagenet-dkd": 1.0}  # noqa: RUF012 - as above
 
-    temperature: Positive = 3.0
+    temperature: Temperature = 3.0
     as_published: bool = False
 
     def weigh(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor, Tensor]:

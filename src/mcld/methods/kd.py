@@ -9,7 +9,7 @@ from torch import Tensor
 from mcld.methods._base import Terms
 from mcld.methods._logits import LogitMethod, check_two_classes, kl_rows
 from mcld.methods.dkd import dkd_parts
-from mcld.options import Positive
+from mcld.options import Positive, Temperature
 from mcld.registry import register_method
 from mcld.rows import at_least_float32
 
@@ -98,7 +98,7 @@ class KD(LogitMethod):
     }
     preset_ce_weights = {"imagenet": 0.5}  # noqa: RUF012 - declared as a ClassVar in Method
 
-    temperature: Positive = 4.0
+    temperature: Temperature = 4.0
     weight: Positive = 0.9
     decoupled: bool = False
 

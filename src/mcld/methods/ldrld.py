@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mcld.methods._base import Terms
 from mcld.methods._logits import LogitMethod, check_two_classes, kl_rows
-from mcld.options import NonNegative, Positive, Rule
+from mcld.options import NonNegative, Rule, Temperature
 from mcld.registry import register_method
 
 DECAY = 0.05
@@ -64,7 +64,7 @@ class LDRLD(LogitMethod):
     year = 2025
     requires_global_batch = False
 
-    temperature: Positive = 4.0
+    temperature: Temperature = 4.0
     alpha: NonNegative = 10.5
     beta: NonNegative = 7.0
     depth: Annotated[int, Rule(lambda x: x >= 2, "an integer of at least 2")] = 7

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from mcld.methods._base import Terms
 from mcld.methods._logits import LogitMethod, check_two_classes, others
-from mcld.options import NonNegative, Positive
+from mcld.options import NonNegative, Temperature
 from mcld.registry import register_method
 
 
@@ -47,7 +47,7 @@ class NKD(LogitMethod):
         "deit3_small-deit_tiny": {"temperature": 1.0, "gamma": 1.0},
     }
 
-    temperature: Positive = 1.0
+    temperature: Temperature = 1.0
     gamma: NonNegative = 1.5
 
     def terms(self, student: Tensor, teacher: Tensor, labels: Tensor, progress: float) -> Terms:

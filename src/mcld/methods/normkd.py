@@ -8,7 +8,7 @@ from torch import Tensor
 from mcld.errors import InputError
 from mcld.methods._base import Method
 from mcld.methods._per_image import PerImage
-from mcld.options import Positive
+from mcld.options import Temperature
 from mcld.registry import register_method
 from mcld.rows import at_least_float32, unit_rows
 
@@ -62,7 +62,7 @@ class NormKD(PerImage):
     }
     preset_ce_weights = {"imagenet": 0.5}  # noqa: RUF012 - declared as a ClassVar in Method
 
-    temperature: Positive = 2.0
+    temperature: Temperature = 2.0
 
     def defaults(self, cls: type[Method]) -> dict[str, Any]:
         """Its own temperature, for a method that has one; see :meth:`PerImage.defaults`."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mcld.checks import check_share
 from mcld.methods._base import Outputs, Shapes, Terms
 from mcld.methods._features import FeatureMethod, check_outputs
-from mcld.options import NonNegative, Positive
+from mcld.options import NonNegative, Positive, Temperature
 from mcld.registry import register_method
 from mcld.rows import at_least_float32, no_autocast
 
@@ -118,7 +118,7 @@ class OFA(FeatureMethod):
     }
 
     gamma: Positive = 1.0
-    temperature: Positive = 1.0
+    temperature: Temperature = 1.0
     weight: NonNegative = 1.0
     stages: NonNegative = 1.0
     as_published: bool = False

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from mcld.methods._base import Terms
 from mcld.methods._logits import LogitMethod
-from mcld.options import Positive
+from mcld.options import Positive, Temperature
 from mcld.registry import register_method
 
 
@@ -59,7 +59,7 @@ class PLD(LogitMethod):
     requires_global_batch = False
     presets = {"cifar100": {"temperature": 4.0}}  # noqa: RUF012 - declared as a ClassVar in Method
 
-    temperature: Positive = 1.0
+    temperature: Temperature = 1.0
     weight: Positive = 1.0
 
     def terms(self, student: Tensor, teacher: Tensor, labels: Tensor, progress: float) -> Terms:

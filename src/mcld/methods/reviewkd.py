@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from mcld.methods._base import Outputs, Shapes, Terms
 from mcld.methods._features import FeatureMethod, paired, paired_shapes
-from mcld.options import NonNegative, Positive
+from mcld.options import Epochs, Positive
 from mcld.registry import register_method
 from mcld.rows import at_least_float32
 
@@ -103,7 +103,7 @@ class ReviewKD(FeatureMethod):
     }
 
     weight: Positive = 1.0
-    warmup: NonNegative = 20.0
+    warmup: Epochs = 20.0
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from mcld.methods._base import Terms
 from mcld.methods._logits import LogitMethod, check_two_classes, kl_rows, others
-from mcld.options import NonNegative, Positive
+from mcld.options import Epochs, NonNegative, Temperature
 from mcld.registry import register_method
 
 
@@ -90,10 +90,10 @@ class RLD(LogitMethod):
         "imagenet-resnet50-MobileNetV1": {"temperature": 1.0, "beta": 2.0, "warmup": 1.0},
     }
 
-    temperature: Positive = 4.0
+    temperature: Temperature = 4.0
     alpha: NonNegative = 1.0
     beta: NonNegative = 8.0
-    warmup: NonNegative = 20.0
+    warmup: Epochs = 20.0
 
     def terms(self, student: Tensor, teacher: Tensor, labels: Tensor, progress: float) -> Terms:
         """Return ``confidence`` and ``correlation``; see :meth:`LogitMethod.terms`."""

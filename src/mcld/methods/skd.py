@@ -7,7 +7,7 @@ from mcld.methods._base import Terms
 from mcld.methods._logits import LogitMethod
 from mcld.methods.kd import kd_loss
 from mcld.methods.mlkd import share_up_to_median
-from mcld.options import NonNegative, Positive
+from mcld.options import NonNegative, Positive, Temperature
 from mcld.registry import register_method
 from mcld.rows import unit_rows
 
@@ -85,7 +85,7 @@ class SKD(LogitMethod):
     }
     preset_ce_weights = {"resnet32x4-resnet8x4": 0.5}  # noqa: RUF012 - declared as a ClassVar in Method
 
-    temperature: Positive = 4.0
+    temperature: Temperature = 4.0
     weight: Positive = 0.9
     direction: NonNegative = 0.9
     regularization: Positive = 0.1

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from mcld.methods._base import Terms
 from mcld.methods._logits import LogitMethod, kl_rows
-from mcld.options import Positive
+from mcld.options import Positive, Temperature
 from mcld.registry import register_method
 
 
@@ -54,7 +54,7 @@ class TTM(LogitMethod):
     year = 2024
     requires_global_batch = False
 
-    temperature: Positive = 10.0
+    temperature: Temperature = 10.0
     weight: Positive = 45.0
 
     def terms(self, student: Tensor, teacher: Tensor, labels: Tensor, progress: float) -> Terms:

@@ -11,7 +11,7 @@ from mcld.checks import check_share
 from mcld.methods._base import Method, Outputs, Terms
 from mcld.methods._features import check_outputs
 from mcld.methods._logits import check_two_classes
-from mcld.options import Count, NonNegative, Positive, Rule
+from mcld.options import Count, NonNegative, Positive, Rule, Temperature
 from mcld.registry import register_method
 from mcld.rows import at_least_float32, no_autocast, unit_rows
 
@@ -111,7 +111,7 @@ class WKD(Method):
         "imagenet-resnet50-MobileNetV1": {"temperature": 2.0, "weight": 25.0, "sharpness": 2.0, "decay_start": 0.0},
     }
 
-    temperature: Positive = 8.0
+    temperature: Temperature = 8.0
     weight: NonNegative = 600.0
     sharpness: NonNegative = 1.0
     regularization: Positive = 0.05
