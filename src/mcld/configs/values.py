@@ -4,6 +4,7 @@ import dataclasses
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import PurePath
 from typing import Any, TypeVar
 
 from mcld.errors import InputError, did_you_mean
@@ -80,6 +81,8 @@ def convert(kind: Any, value: Any) -> Any:
                 return int(value)
             if one is float and (text or type(value) is int):
                 return float(value)
+            if one is str and isinstance(value, PurePath):
+                return str(value)
             if one is str and isinstance(value, bool | int | float):
                 return str(value).lower() if isinstance(value, bool) else str(value)
         except (ValueError, OverflowError):  # another of the kinds may take it
