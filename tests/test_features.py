@@ -117,6 +117,53 @@ def test_only_what_is_needed() -> None:
     assert (outputs.maps, outputs.classifier) == ((), None)
 
 
+PREACTIVATIONS: list[tuple[str, dict[str, Any]]] = [
+    ("resnet8", {}), ("resnet20_a", {}), ("ResNet18", {}), ("ResNet50", {}), ("vgg8", {}), ("ShuffleV1", {}),
+    ("ShuffleV2", {}), ("MobileNetV1", {}), ("torchvision/resnet18", {}), ("torchvision/resnet50", {}),
+    ("torchvision/vgg11_bn", {}), ("timm/resnet10t", {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "options"), PREACTIVATIONS)
+def test_maps_before_the_activation(name: str, options: dict[str, Any]) -> None:
+    """Their positive part is the stage's map, some are negative, and the network computes what it did."""
+    network = build(name, **options).eval()
+    images = torch.rand(2, 3, 32, 32)
+    after = Features(network, {"maps"})(images).maps
+    read = Features(network, {"maps"}, preactivation=True)
+    before, logits = read(images).maps, read(images).logits
+    torch.testing.assert_close(logits, network(images))
+    assert len(before) == len(after)
+    for pre, post in zip(before, after, strict=True):
+        assert (pre < 0).any() or "timm" in name  # whose blocks begin as their shortcut
+        # ShuffleNetV2 shuffles its channels after the activation
+        same = [x.relu().flatten(1).sort().values for x in (pre, post)] if name == "ShuffleV2" else [pre.relu(), post]
+        torch.testing.assert_close(*same)
+
+
+def test_maps_before_the_activation_of_wide_resnets_are_normalised() -> None:
+    """They are what the next ReLU gets, as in the field's codes: from the next block's normalisation, or the last."""
+    network = build("wrn_16_1").eval()
+    images = torch.rand(2, 3, 32, 32)
+    raw = Features(network, {"maps"})(images).maps
+    before = Features(network, {"maps"}, preactivation=True)(images).maps
+    for name, pre, stage in zip(("block2.layer.0.bn1", "block3.layer.0.bn1", "bn1"), before, raw, strict=True):
+        torch.testing.assert_close(pre, network.model.get_submodule(name)(stage))
+
+
+def test_maps_without_an_activation_at_the_end_are_read_as_they_are() -> None:
+    images = torch.rand(2, 3, 16, 16)
+    for name, options in (
+        ("MobileNetV2", {}),
+        ("timm/vit_tiny_patch16_224", {"img_size": 16, "patch_size": 4, "depth": 2}),
+    ):
+        network = build(name, 16, **options).eval()
+        plain, before = (Features(network, {"maps"}, preactivation=pre)(images).maps for pre in (False, True))
+        torch.testing.assert_close(before, plain)
+    named = Features(build("resnet8"), {"maps"}, maps=["layer1"], preactivation=True)(images).maps
+    assert (named[0] >= 0).all()  # who names modules gets their outputs
+
+
 def test_nothing_is_kept_between_calls_and_nothing_changes() -> None:
     network = build("resnet8")
     before = {name: value.clone() for name, value in network.model.state_dict().items()}
@@ -141,6 +188,26 @@ def test_two_views_go_through_together() -> None:
         torch.testing.assert_close(outputs.pooled, alone.pooled)
         torch.testing.assert_close(outputs.maps, alone.maps)
     assert both.other.other is None
+
+
+def test_views_apart_are_two_passes_with_their_own_batch_statistics() -> None:
+    """As in the codes of MLKD and SLD: the logits of one view do not depend on the other."""
+    network, twin = build("resnet8"), build("resnet8")
+    twin.model.load_state_dict(network.model.state_dict())
+    images = torch.rand(4, 2, 3, 32, 32)
+    images[:, 1] *= 0.2
+    apart = Features(network, ALL, separate_views=True)(images)
+    assert apart.other is not None
+    for outputs, view in ((apart, images[:, 0]), (apart.other, images[:, 1])):
+        alone = Features(twin, ALL)(view)
+        torch.testing.assert_close(outputs.logits, alone.logits)
+        torch.testing.assert_close(outputs.pooled, alone.pooled)
+        torch.testing.assert_close(outputs.maps, alone.maps)
+    for (name, ours), theirs in zip(network.model.named_buffers(), twin.model.buffers(), strict=True):
+        torch.testing.assert_close(ours, theirs, msg=name)
+    assert network.model.get_buffer("bn1.num_batches_tracked") == 2
+    together = Features(build("resnet8"), ALL)(images)
+    assert (together.logits - apart.logits).abs().max() > 0.01
 
 
 def test_gradients_reach_the_network() -> None:

@@ -13,6 +13,7 @@ from mcld.methods import Outputs
 from mcld.methods._base import LOGITS, Shapes
 from mcld.models import Network, ZooModel
 from mcld.models._head import find_head
+from mcld.models._preactivation import Tap, before_activation
 from mcld.models.network import unwrap
 
 _STAGES = 4  # of a network whose blocks all have one resolution, such as a ViT
@@ -31,8 +32,12 @@ class Features:
         network: from images to logits; a :class:`mcld.models.Network` when more than logits are needed.
         needs: any of ``logits``, ``pooled``, ``maps``, ``classifier``.
         maps: names of the modules whose outputs are the maps, from early to late; None for the network's stages.
+        preactivation: whether the maps of the network's own stages are those before their last activation, where that
+            is known (:func:`mcld.models._preactivation.before_activation`).
         image_size: (height, width) of the images; None for those the network was made for.
         role: what to call the network in messages.
+        separate_views: whether two views go through the network one after the other, not as one batch; in training they
+            are then normalised apart (:attr:`mcld.methods.Method.separate_views`).
 
     Raises:
         InputError: when the network does not have what is needed, or there is no module of that name.
@@ -56,10 +61,13 @@ class Features:
         needs: Collection[str] = LOGITS,
         *,
         maps: Sequence[str] | None = None,
+        preactivation: bool = False,
         image_size: Sequence[int] | None = None,
         role: str = "network",
+        separate_views: bool = False,
     ) -> None:
         self.network, self.needs, self.role = network, frozenset(needs), role
+        self.separate_views = separate_views
         self._found: dict[str, Any] = {}
         self._recording = False
         self._maps: list[str] = []
@@ -75,14 +83,24 @@ class Features:
             self._head.register_forward_pre_hook(self._keep_input)
         if "maps" in self.needs:
             self._maps = self._find_maps(maps)
-            for name in self._maps:
-                self._model.get_submodule(name).register_forward_hook(self._keep_output(name))
+            taps = [Tap(name, before=False) for name in self._maps]
+            if preactivation and not maps:
+                taps = before_activation(self._model, self._maps)
+            for name, tap in zip(self._maps, taps, strict=True):
+                module = self._model.get_submodule(tap.path)
+                if tap.before:
+                    module.register_forward_pre_hook(self._keep_map_before(name))
+                else:
+                    module.register_forward_hook(self._keep_output(name))
 
     def __call__(self, images: Tensor) -> Outputs:
         """The outputs for images (B, channels, H, W), or for two views of each (B, 2, channels, H, W).
 
-        Two views go through the network as one batch; the outputs of the second are ``other``.
+        Two views go through the network as one batch, unless ``separate_views``; the outputs of the second are
+        ``other``.
         """
+        if images.ndim == 5 and self.separate_views:
+            return self._outputs(images[:, 0])._replace(other=self._outputs(images[:, 1]))
         if images.ndim == 5:
             return _halves(self._outputs(images.transpose(0, 1).flatten(0, 1)))
         return self._outputs(images)
@@ -124,6 +142,13 @@ class Features:
         def keep(_: nn.Module, __: Any, output: Any) -> None:
             if self._recording:
                 self._found[name] = output
+
+        return keep
+
+    def _keep_map_before(self, name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+        def keep(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+            if self._recording:  # one that works in place is about to change what it got
+                self._found[name] = inputs[0].clone() if getattr(module, "inplace", False) else inputs[0]
 
         return keep
 

@@ -1,14 +1,27 @@
 """The operations against torchvision's; what is drawn."""
 
+import math
 from collections.abc import Callable
 
 import pytest
 import torch
+from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 from torch import Tensor
 from torchvision.transforms.v2 import functional as V
 
 from mcld.data import load_data, policies
-from mcld.data.policies import BINS, OPERATIONS, apply_operations, apply_policy, draws, row_of, table
+from mcld.data.policies import (
+    BINS,
+    NUMBERS,
+    OPERATIONS,
+    SQUARE,
+    apply_operations,
+    apply_policy,
+    cut_out,
+    draws,
+    row_of,
+    table,
+)
 from mcld.errors import InputError
 
 SIZE = (33, 40)
@@ -73,6 +86,73 @@ def test_each_operation_is_torchvisions(policy: str, operation: str) -> None:
                     assert difference.max() <= 1, (level, sign)
 
 
+def fixmatch(operation: str, level: int, sign: int) -> Callable[[Image.Image], Image.Image]:
+    """Pillow's operation at a strength, with the ranges of FixMatch's codes."""
+    share = (level + 0.5) / 31
+    dark = 0.05 + 0.9 * share
+    height, width = SIZE
+    part = sign * 0.3 * share
+
+    def moved(*matrix: float) -> Callable[[Image.Image], Image.Image]:
+        return lambda image: image.transform(image.size, Image.Transform.AFFINE, matrix)
+
+    operations: dict[str, Callable[[Image.Image], Image.Image]] = {
+        "identity": lambda image: image,
+        "shear x": moved(1, part, 0, 0, 1, 0),
+        "shear y": moved(1, 0, 0, part, 1, 0),
+        "translate x": moved(1, 0, -part * width, 0, 1, 0),
+        "translate y": moved(1, 0, 0, 0, 1, -part * height),
+        "rotate": lambda image: image.rotate(sign * 30 * share),
+        "brightness": lambda image: ImageEnhance.Brightness(image).enhance(dark),
+        "color": lambda image: ImageEnhance.Color(image).enhance(dark),
+        "contrast": lambda image: ImageEnhance.Contrast(image).enhance(dark),
+        "sharpness": lambda image: ImageEnhance.Sharpness(image).enhance(dark),
+        "posterize": lambda image: ImageOps.posterize(image, int(4 + 4 * share)),
+        "solarize": lambda image: ImageOps.solarize(image, math.ceil(256 * share)),
+        "autocontrast": ImageOps.autocontrast,
+        "equalize": ImageOps.equalize,
+    }
+    return operations[operation]
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_each_operation_of_fixmatch_is_pillows(operation: str) -> None:
+    """Values may differ by 1 (2 where Pillow rounds a mean), and a few pixels of a thousand by a neighbour's."""
+    images = photos()
+    moves = operation.split()[0] in ("shear", "translate", "rotate")
+    for level in (0, 7, 15, 16, 23, 30):
+        for sign in (1, -1):
+            row = row_of(torch.tensor(OPERATIONS.index(operation)), torch.tensor(level), torch.tensor(sign < 0))
+            got = apply_operations(images, row.expand(4), table("fixmatch", SIZE, CPU))
+            change = fixmatch(operation, level, sign)
+            want = torch.stack([V.pil_to_tensor(change(V.to_pil_image(image))) for image in images])
+            difference = (got.int() - want.int()).abs()
+            if moves:
+                assert (difference > 0).float().mean() < 0.005, (level, sign)
+            else:
+                assert difference.max() <= 2, (level, sign)
+
+
+def test_the_square_of_fixmatch_is_pillows() -> None:
+    images, n = photos()[[0, 1, 2] * 100], 300
+    height, width = SIZE
+    numbers = draws(torch.arange(n), torch.zeros(n, dtype=torch.int64), 3)
+    plain = torch.arange(n) == 7
+    got = cut_out(images, numbers, plain)
+    assert torch.equal(got[7], images[7])
+    for i in (0, 1, 2, 3, 50, 299):
+        side, across, down = (numbers[:, i].double() / 2**32 * torch.tensor([width / 2, width, height])).tolist()
+        x, y = int(max(0, across - side / 2)), int(max(0, down - side / 2))
+        image = V.to_pil_image(images[i])
+        ImageDraw.Draw(image).rectangle((x, y, min(width, x + side), min(height, y + side)), SQUARE)
+        assert torch.equal(got[i], V.pil_to_tensor(image)), i
+    filled = (got == torch.tensor(SQUARE)[:, None, None]).all(1).float().mean((1, 2))
+    assert filled.max() <= 21 * 21 / (33 * 40)
+    assert 0.05 < filled.mean() < 0.09  # even sides up to 20 pixels, less what lies outside
+    grey = cut_out(photos(1)[[0]], numbers[:, :1], plain[:1])
+    assert (grey == SQUARE[1]).any()
+
+
 def test_all_at_once_is_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """The way of accelerators, where nothing is picked out."""
     rows = torch.arange(0, len(OPERATIONS) * BINS * 2, 37)
@@ -100,7 +180,7 @@ def test_draws_are_even_and_never_change() -> None:
     assert draws(torch.tensor([3, 3]), big, 2).tolist() == [[1866627776, 134305132], [1811369588, 3729840952]]
 
 
-@pytest.mark.parametrize(("policy", "rounds"), [("trivial", 1), ("rand", 2)])
+@pytest.mark.parametrize(("policy", "rounds"), [("trivial", 1), ("rand", 2), ("fixmatch", 2)])
 def test_a_policy_is_so_many_operations(policy: str, rounds: int, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Tensor] = []
 
@@ -112,14 +192,14 @@ def test_a_policy_is_so_many_operations(policy: str, rounds: int, monkeypatch: p
     index = torch.arange(5000)
     plain = index < 3
     images = photos()[:1].expand(5000, -1, -1, -1)[:, :, :4, :4].contiguous()
-    shown = apply_policy(policy, images, draws(index, torch.zeros_like(index), 6), plain)
+    shown = apply_policy(policy, images, draws(index, torch.zeros_like(index), NUMBERS), plain)
     assert torch.equal(shown[:3], images[:3])
     assert len(seen) == rounds
     for rows in seen:
         assert rows[:3].tolist() == [0, 0, 0]
         operation, level = rows[3:] // (2 * BINS), rows[3:] // 2 % BINS
         assert set(operation.tolist()) == set(range(14))
-        assert set(level.tolist()) == (set(range(31)) if policy == "trivial" else {9})
+        assert set(level.tolist()) == ({9} if policy == "rand" else set(range(31)))
         assert 0.45 < (rows[3:] % 2).double().mean() < 0.55
 
 
@@ -142,8 +222,11 @@ def test_a_data_set_with_a_policy() -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"policy": "auto"}, "data set 'digits': option 'policy' is 'auto'; expected one of none, trivial, rand"),
-        ({"second_policy": "weak"}, "option 'second_policy' is 'weak'; expected one of none, trivial, rand"),
+        (
+            {"policy": "auto"},
+            "data set 'digits': option 'policy' is 'auto'; expected one of none, trivial, rand, fixmatch",
+        ),
+        ({"second_policy": "weak"}, "option 'second_policy' is 'weak'; expected one of none, trivial, rand, fixmatch"),
         ({"second_policy": "rand", "augment": False}, "option 'second_policy' is 'rand' and 'augment' is false"),
         (
             {"policy": "rand", "augment": False},

@@ -106,7 +106,7 @@ def test_a_pool_that_cannot_be(views: CropFlip | SeedViews, words: str) -> None:
         replace(views, pool=int(words.split()[2].strip(";")))
 
 
-@pytest.mark.parametrize("policy", ["trivial", "rand"])
+@pytest.mark.parametrize("policy", ["trivial", "rand", "fixmatch"])
 @pytest.mark.parametrize("pool", [None, 5])
 def test_a_view_with_a_policy_depends_on_index_and_id_alone(policy: str, pool: int | None) -> None:
     views = CropFlip((12, 9), 2, policy=policy, pool=pool)
@@ -132,7 +132,7 @@ def picture(seed: int = 0) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-@pytest.mark.parametrize("policy", ["none", "trivial", "rand"])
+@pytest.mark.parametrize("policy", ["none", "trivial", "rand", "fixmatch"])
 def test_a_seed_view_depends_on_index_and_id_alone(policy: str) -> None:
     views = SeedViews(24, 27, policy=policy)
     torch.manual_seed(1)

@@ -135,3 +135,16 @@ BAD: list[tuple[dict[str, Any], str]] = [
 def test_bad_combinations(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         combine(**arguments)
+
+
+def test_maps_before_and_after_the_activation_do_not_mix() -> None:
+    with pytest.raises(InputError, match="reviewkd can choose: preactivation=none"):
+        create_method(["reviewkd", "fitnet"])
+    both = create_method(["reviewkd", "fitnet"], reviewkd={"preactivation": "none"})
+    assert both.preactivation == "none"
+    assert create_method(["reviewkd", "kd"]).preactivation == "teacher"
+
+
+def test_one_method_that_wants_its_views_apart_parts_them() -> None:
+    assert not create_method(["mlkd", "kd"]).separate_views
+    assert create_method(["mlkd", "kd"], mlkd={"as_published": True}).separate_views

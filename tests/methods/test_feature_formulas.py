@@ -11,6 +11,7 @@ from tests.methods.feature_outputs import (
     LABELS,
     STUDENT,
     TEACHER,
+    C,
     N,
     S,
     T,
@@ -21,17 +22,24 @@ from tests.methods.feature_outputs import (
     ready,
 )
 from tests.reference import feature_methods as loops
-from torch import Tensor
+from torch import Tensor, nn
 
 from mcld import InputError, create_method
-from mcld.methods import Method
+from mcld.methods import Method, Outputs, Shapes
+from mcld.methods.cc import CC
 from mcld.methods.crd import CRD, draw_negatives
 from mcld.methods.fitnet import FitNet
 from mcld.methods.ft import FT
 from mcld.methods.ofd import OFD, Connector
-from mcld.methods.reviewkd import ReviewKD, hierarchical_distance
+from mcld.methods.reviewkd import Fusion, ReviewKD, hierarchical_distance
 from mcld.methods.srd import SRD
 from mcld.methods.vid import VID, Gaussian
+
+
+def head(given: Outputs) -> Outputs:
+    """The first image alone."""
+    assert given.pooled is not None
+    return given._replace(logits=given.logits[:1], pooled=given.pooled[:1], maps=tuple(m[:1] for m in given.maps))
 
 
 def value(method: Method, term: str) -> float:
@@ -73,6 +81,56 @@ def test_cc_equals_the_loop(gamma: float, order: int) -> None:
     assert value(method, "correlation") == pytest.approx(expected, rel=1e-10)
 
 
+def test_cc_as_published_equals_the_loop() -> None:
+    method = ready("cc", weight=3, as_published=True)
+    assert isinstance(method, CC)
+    assert method.embeddings is not None
+    s, t = (embed(x) for embed, x in zip(method.embeddings, pooled(), strict=True))
+    assert s.shape == (len(LABELS), 128)
+    assert value(method, "correlation") == pytest.approx(3 * loops.cc_neighbours(s, t), rel=1e-10)
+    one = ready("cc", as_published=True)(head(S), head(T), LABELS[:1])
+    assert one["correlation"].item() == 0  # it has no neighbour
+
+
+def test_cc_is_no_longer_inert() -> None:
+    """Its gradient is of the size of cross-entropy's, not 10⁻⁵ of it, on features such as networks have."""
+    g = torch.Generator().manual_seed(0)
+    features, classes = torch.rand(64, 64, generator=g).requires_grad_(), torch.randn(100, 64, generator=g) / 8
+    labels = torch.arange(64)
+    logits = features @ classes.T
+    student, teacher = Outputs(logits, features), Outputs(logits.detach(), torch.rand(64, 64, generator=g) ** 4)
+    for options in ({}, CC.presets["published"]):
+        method = create_method("cc", **options)
+        method.prepare(Shapes(100, 64), Shapes(100, 64), 64, 1)
+        (ours,) = torch.autograd.grad(method(student, teacher, labels)["correlation"], features, retain_graph=True)
+        (usual,) = torch.autograd.grad(torch.nn.functional.cross_entropy(logits, labels), features, retain_graph=True)
+        assert 0.03 < (ours.norm() / usual.norm()).item() < 30
+
+
+@pytest.mark.parametrize(
+    ("side", "kind", "kernel"), [(4, torch.nn.Conv2d, 1), (8, torch.nn.Conv2d, 3), (2, torch.nn.ConvTranspose2d, 4)]
+)
+def test_the_regressor_of_fitnet_is_the_fields(side: int, kind: type, kernel: int) -> None:
+    """Onto the teacher's grid, and a ReLU after batch normalisation, as in RepDistiller and mdistiller."""
+    student, teacher = Shapes(C, 5, ((3, side, side),)), Shapes(C, 7, ((6, 4, 4),))
+    method = ready("fitnet", student, teacher, weight=3, stage=1).eval()
+    assert isinstance(method, FitNet)
+    assert method.regressor is not None
+    assert isinstance(method.regressor, nn.Sequential)
+    convolution, norm, relu = list(method.regressor)
+    assert type(convolution) is kind
+    assert isinstance(convolution, nn.Conv2d | nn.ConvTranspose2d)
+    assert convolution.kernel_size == (kernel, kernel)
+    assert isinstance(relu, torch.nn.ReLU)
+    maps = torch.randn(6, 3, side, side, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    target = torch.randn(6, 6, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    projected = norm(convolution(maps)).clamp(min=0)
+    assert (projected == 0).any()
+    expected = 3 * (projected - target).square().mean().item()
+    given = [Outputs(torch.zeros(6, C), maps=(m,)) for m in (maps, target)]
+    assert method(*given, LABELS)["hint"].item() == pytest.approx(expected, rel=1e-10)
+
+
 def test_fitnet_equals_the_loop() -> None:
     method = ready("fitnet", weight=3, stage=2).eval()
     assert isinstance(method, FitNet)
@@ -109,6 +167,12 @@ def test_ft_equals_the_loop() -> None:
     assert value(method, "factor") == pytest.approx(3 * loops.factor(method.translator(S.maps[-1]), factor), rel=1e-10)
     again = loops.mse(loops.numbers(method.back(factor)), loops.numbers(T.maps[-1]))
     assert value(method, "paraphrase") == pytest.approx(again, rel=1e-10)
+    kinds = [[type(m) for m in part.children()] for part in (method.paraphraser, method.back, method.translator)]
+    plain, back, normed = (nn.Conv2d, nn.LeakyReLU), (nn.ConvTranspose2d, nn.LeakyReLU), (nn.Conv2d, nn.BatchNorm2d)
+    assert kinds == [[*plain] * 3, [*back] * 3, [*normed, nn.LeakyReLU] * 3]
+    published = ready("ft", weight=3, as_published=True).eval()  # with the same weights
+    theirs = [f.square().mean(dim=1, keepdim=True) for f in (method.translator(S.maps[-1]), factor)]
+    assert value(published, "factor") == pytest.approx(3 * loops.factor(*theirs), rel=1e-10)
     # the student's term moves the translator only
     factor_loss = method(S, T, LABELS)["factor"]
     assert all(
@@ -189,6 +253,37 @@ def test_reviewkd_rises_over_its_first_epochs() -> None:
     full = method(S, T, LABELS, 1.0)["review"].item()
     for progress, share in ((0.0, 0.0), (0.1, 0.25), (0.2, 0.5), (0.4, 1.0), (0.9, 1.0)):
         assert method(S, T, LABELS, progress)["review"].item() == pytest.approx(share * full)
+
+
+def test_projections_begin_as_the_authors_do() -> None:
+    reviewkd = ready("reviewkd", Shapes(C, 600, ((64, 8, 8),)), Shapes(C, 300, ((80, 8, 8),)))
+    assert isinstance(reviewkd, ReviewKD)
+    assert reviewkd.fusions is not None
+    for fusion, (inputs, channels) in zip(reviewkd.fusions, ((64, 80), (600, 300)), strict=True):
+        assert isinstance(fusion, Fusion)
+        sizes = (fusion.reduce[0], inputs, 512), (fusion.project[0], 512 * 9, channels)
+        for convolution, fan_in, width in sizes:
+            assert isinstance(convolution, nn.Conv2d)
+            assert convolution.out_channels == width
+            bound = (3 / fan_in) ** 0.5  # uniform, He et al. with a slope of 1
+            assert convolution.weight.abs().max().item() == pytest.approx(bound, rel=0.01)
+    ofd = ready("ofd", Shapes(C, 5, ((64, 4, 4),)), Shapes(C, 7, ((128, 4, 4),)))
+    assert isinstance(ofd, OFD)
+    assert ofd.connectors is not None
+    (connector,) = ofd.connectors
+    assert isinstance(connector, Connector)
+    convolution = connector.project[0]
+    assert isinstance(convolution, nn.Conv2d)
+    assert convolution.weight.std().item() == pytest.approx((2 / 128) ** 0.5, rel=0.02)
+
+
+def test_the_width_of_reviewkd_is_limited() -> None:
+    method = ready("reviewkd", Shapes(C, 600, ((64, 8, 8),)), Shapes(C, 300, ((80, 8, 8),)), width=256)
+    assert isinstance(method, ReviewKD)
+    assert method.fusions is not None
+    assert method.fusions[0].reduce[0].out_channels == 256  # type: ignore[index,union-attr]
+    with pytest.raises(InputError, match="preactivation is 'student'; expected 'none' or 'teacher' or 'both'"):
+        create_method("reviewkd", preactivation="student")
 
 
 @pytest.mark.parametrize("normalize", [True, False])

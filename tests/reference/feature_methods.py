@@ -1,5 +1,6 @@
 """Slow, obvious float64 versions of the feature and relation methods: loops over numbers, nothing shared with mcld."""
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -126,6 +127,14 @@ def cc(student: Tensor, teacher: Tensor, gamma: float, order: int) -> float:
     s, t = student.tolist(), teacher.tolist()
     B = range(len(s))
     return mean([(kernel(s[i], s[j]) - kernel(t[i], t[j])) ** 2 for i in B for j in B])
+
+
+def cc_neighbours(student: Tensor, teacher: Tensor) -> float:
+    """Of embeddings (B, d): the published code."""
+    off = [
+        [abs(a - b) for a, b in zip(s, t, strict=True)] for s, t in zip(student.tolist(), teacher.tolist(), strict=True)
+    ]
+    return mean([dot(a, b) for a, b in itertools.pairwise(off)])
 
 
 def nst(student: Tensor, teacher: Tensor) -> float:

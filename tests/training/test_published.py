@@ -140,10 +140,7 @@ def test_another_teacher_is_a_difference_and_an_alias_is_none() -> None:
         (f"{SMALL}/ctkd", "which epoch is not stated; ours, one run: last 10.00%, best 20.00%"),
         (f"{SMALL}/mcld", "no number is known; ours: the paper's hyper-parameters were not available"),
         (f"{SMALL}/mlkd", "(MLKD's own, quoted in LSKD README: best epoch, runs unknown, 2 views)"),
-        (
-            f"{SMALL}/mlkd",
-            "of that row: the second view is augmented by RandAugment, 2 operations at strength 9 of 30",
-        ),
+        (f"{SMALL}/mlkd-ls", "of that row: no log was published; temperature and weight are those of most pairs"),
         (f"{SMALL}/kd-ls", "also reported: top-1 71.37% (the one published log of LSKD: last epoch, 1 run)"),
     ],
 )

@@ -16,8 +16,8 @@ class DataOptions:
         name: one of ``mcld data``.
         batch_size: images in one step, all devices together.
         augment: False shows every training image plainly, without random crops and flips.
-        policy: a further augmentation of training images: ``none``, ``trivial`` (TrivialAugment) or ``rand``
-            (RandAugment).
+        policy: a further augmentation of training images: ``none``, ``trivial`` (TrivialAugment), ``rand``
+            (RandAugment) or ``fixmatch`` (two operations at random strengths and a square, MLKD's strong view).
         second_policy: that of the second view of an image, for methods that take two; by default the method's own
             (``mcld methods NAME``).
         workers: processes that read and decode image files; by default as many as the machine has cores for, at most 8.

@@ -90,7 +90,7 @@ class Split(Protocol):
         ...
 
     def with_second(self, policy: str) -> Self:
-        """The same split with a further augmentation (``trivial`` or ``rand``) of the second view in a step.
+        """The same split with a further augmentation, such as ``rand``, of the second view in a step.
 
         Even view ids are then first views, odd ones second views.
 

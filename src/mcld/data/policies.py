@@ -1,10 +1,11 @@
-"""TrivialAugment and RandAugment for whole batches of uint8 images held in memory.
+"""TrivialAugment, RandAugment and FixMatch's strong view for whole batches of uint8 images held in memory.
 
 Every random choice is a hash of (image index, view id), and all pixels are computed with integers. So a view is the
 same to the bit in every process and on every device, and no random state is touched.
 
-The operations and their ranges are torchvision's, interpolation by the nearest pixel and filling with zeros included; a
-value may differ from torchvision's by 1, where that rounds floating-point numbers.
+The operations of the first two and their ranges are torchvision's, interpolation by the nearest pixel and filling with
+zeros included; a value may differ from torchvision's by 1, where that rounds floating-point numbers. The third has the
+same operations with the ranges of FixMatch, and a grey square on top (:func:`apply_policy`).
 """
 
 import functools
@@ -15,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-POLICIES = ("none", "trivial", "rand")
+POLICIES = ("none", "trivial", "rand", "fixmatch")
 BINS = 31
 OPERATIONS = (
     "identity",
@@ -33,6 +34,8 @@ OPERATIONS = (
     "autocontrast",
     "equalize",
 )
+NUMBERS = 9  # that a policy chooses by
+SQUARE = (125, 123, 114)  # the colour of FixMatch's square, CIFAR's mean
 _ONE = 1 << 16  # 1 as a fixed-point number
 _LUMA = tuple(round(share * _ONE) for share in (0.2989, 0.587, 0.114))  # of red, green and blue
 
@@ -73,20 +76,43 @@ def apply_policy(policy: str, images: Tensor, numbers: Tensor, plain: Tensor) ->
     """The images after what their numbers choose.
 
     TrivialAugment is one operation at a strength from 0 to 30, both drawn evenly; RandAugment is two operations at
-    strength 9 of 30.
+    strength 9 of 30. FixMatch's strong view (Sohn et al., NeurIPS 2020), as the codes of MLKD and SLD have it, is two
+    operations at drawn strengths, which only darken, grey, flatten and blur, and a square of up to half the image's
+    width at a drawn place.
 
     Args:
-        policy: ``trivial`` or ``rand``.
+        policy: ``trivial``, ``rand`` or ``fixmatch``.
         images: (B, channels, H, W) uint8.
-        numbers: (6, B), from :func:`draws`.
+        numbers: (``NUMBERS``, B), from :func:`draws`.
         plain: (B,) bool, images to leave as they are.
     """
     meaning = table(policy, (images.shape[2], images.shape[3]), images.device)
-    for operation, strength, sign in (numbers[:3], numbers[3:])[: 1 if policy == "trivial" else 2]:
-        level = strength % BINS if policy == "trivial" else torch.full_like(strength, 9)
+    for operation, strength, sign in (numbers[:3], numbers[3:6])[: 1 if policy == "trivial" else 2]:
+        level = torch.full_like(strength, 9) if policy == "rand" else strength % BINS
         rows = row_of(operation % len(OPERATIONS), level, sign >> 31)
         images = apply_operations(images, rows.masked_fill(plain, 0), meaning)
-    return images
+    return cut_out(images, numbers[6:9], plain) if policy == "fixmatch" else images
+
+
+def cut_out(images: Tensor, numbers: Tensor, plain: Tensor) -> Tensor:
+    """The images with a square of one colour each, at an even place, with a side of 0 to half the width.
+
+    Args:
+        images: (B, channels, H, W) uint8.
+        numbers: (3, B) from 0 to 2³² − 1: the side, and across and down where the middle is.
+        plain: (B,) bool, images to leave as they are.
+    """
+    channels, height, width = images.shape[1:]
+    side = numbers[0] * width >> 17
+    inside = ~plain[:, None, None]
+    for middle, length, shape in ((numbers[1], width, (1, 1, -1)), (numbers[2], height, (1, -1, 1))):
+        first = ((middle * length >> 16) - (side >> 1)).clamp(min=0) >> 16
+        last = first + (side >> 16)  # included, as Pillow draws it
+        place = torch.arange(length, device=images.device).view(shape)
+        inside = inside & (place >= first[:, None, None]) & (place <= last[:, None, None])
+    values = SQUARE if channels == len(SQUARE) else (SQUARE[1],) * channels
+    colour = torch.tensor(values, dtype=torch.uint8, device=images.device).view(1, -1, 1, 1)
+    return torch.where(inside[:, None], colour, images)
 
 
 def row_of(operation: Tensor, level: Tensor, sign: Tensor) -> Tensor:
@@ -99,28 +125,31 @@ def table(policy: str, size: tuple[int, int], device: torch.device) -> Table:
     """All rows of a policy, for images of (height, width).
 
     Args:
-        policy: ``trivial`` (the wide ranges of Müller & Hutter, ICCV 2021) or ``rand`` (Cubuk et al., NeurIPS 2020).
+        policy: ``trivial`` (the wide ranges of Müller & Hutter, ICCV 2021), ``rand`` (Cubuk et al., NeurIPS 2020) or
+            ``fixmatch`` (Sohn et al., NeurIPS 2020).
         size: of the images. Images below 32 pixels are moved by at most their own size.
         device: where it should be.
     """
     height, width = size
-    wide = policy == "trivial"
+    wide, strong = policy == "trivial", policy == "fixmatch"
     farthest = {
         "shear x": 0.99 if wide else 0.3,
         "shear y": 0.99 if wide else 0.3,
-        "translate x": min(32, width) if wide else 150 / 331 * width,
-        "translate y": min(32, height) if wide else 150 / 331 * height,
+        "translate x": min(32, width) if wide else (0.3 if strong else 150 / 331) * width,
+        "translate y": min(32, height) if wide else (0.3 if strong else 150 / 331) * height,
         "rotate": 135 if wide else 30,
     }
     affine, lookup, factor = [], [], []
     for operation in OPERATIONS:
         for level in range(BINS):
             for sign in (1, -1):
-                share = level / (BINS - 1)
+                # FixMatch's strengths have no ends: the middles of 31 even parts.
+                share = (level + 0.5) / BINS if strong else level / (BINS - 1)
                 amount = sign * share * farthest.get(operation, 0.99 if wide else 0.9)
-                affine.append(_affine(operation, amount, size))
-                lookup.append(_lookup(operation, 1 + amount, share, 6 if wide else 4))
-                factor.append(round((1 + amount) * _ONE))
+                blend = 0.05 + 0.9 * share if strong else 1 + amount
+                affine.append(_affine(operation, amount, size, whole=not strong))
+                lookup.append(_lookup(operation, blend, share, 6 if wide else 4, strong))
+                factor.append(round(blend * _ONE))
     return Table(
         torch.tensor(affine, dtype=torch.int32).to(device),
         torch.tensor(lookup, dtype=torch.uint8).to(device),
@@ -128,31 +157,36 @@ def table(policy: str, size: tuple[int, int], device: torch.device) -> Table:
     )
 
 
-def _affine(operation: str, amount: float, size: tuple[int, int]) -> list[int]:
-    """[a, b, c, d, e, f] with source x = a x + b y + c and source y = d x + e y + f, times 2¹⁶."""
+def _affine(operation: str, amount: float, size: tuple[int, int], whole: bool) -> list[int]:
+    """[a, b, c, d, e, f] with source x = a x + b y + c and source y = d x + e y + f, times 2¹⁶.
+
+    ``whole`` moves by whole pixels only.
+    """
     a, b, c, d, e, f = 1.0, 0.0, 0.0, 0.0, 1.0, 0.0
     if operation == "shear x":  # about the upper left corner
         b, c = amount, amount * size[0] / 2
     elif operation == "shear y":
         d, f = amount, amount * size[1] / 2
     elif operation == "translate x":
-        c = -float(int(amount))
+        c = -float(int(amount)) if whole else -amount
     elif operation == "translate y":
-        f = -float(int(amount))
+        f = -float(int(amount)) if whole else -amount
     elif operation == "rotate":  # counter-clockwise, about the centre
         angle = math.radians(amount)
         a, b, d, e = math.cos(angle), -math.sin(angle), math.sin(angle), math.cos(angle)
     return [round(x * _ONE) for x in (a, b, c, d, e, f)]
 
 
-def _lookup(operation: str, factor: float, share: float, lost_bits: int) -> list[int]:
+def _lookup(operation: str, factor: float, share: float, lost_bits: int, strong: bool) -> list[int]:
     if operation == "brightness":
         return [min(255, int(value * factor + 1e-9)) for value in range(256)]
     if operation == "posterize":
-        mask = 0xFF << (8 - round(8 - lost_bits * share)) & 0xFF
+        kept = int(4 + 4 * share) if strong else round(8 - lost_bits * share)
+        mask = 0xFF << (8 - kept) & 0xFF
         return [value & mask for value in range(256)]
     if operation == "solarize":
-        return [255 - value if value >= 255 * (1 - share) else value for value in range(256)]
+        threshold = 256 * share if strong else 255 * (1 - share)
+        return [255 - value if value >= threshold else value for value in range(256)]
     return list(range(256))
 
 

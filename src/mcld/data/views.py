@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mcld.data.policies import POLICIES, apply_policy, draws, hashed
+from mcld.data.policies import NUMBERS, POLICIES, apply_policy, draws, hashed
 from mcld.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class CropFlip:
         size: (height, width) of the image and of the view.
         padding: pixels of zeros on each side.
         flip: whether half of the views are mirrored left to right.
-        policy: a further augmentation: ``none``, ``trivial`` or ``rand`` (:mod:`mcld.data.policies`).
+        policy: a further augmentation: ``none``, ``trivial``, ``rand`` or ``fixmatch`` (:mod:`mcld.data.policies`).
         pool: show only so many different views of each image: an approximation.
 
     Raises:
@@ -123,7 +123,7 @@ class CropFlip:
             if self.pool is not None:
                 view = torch.where(plain, self._whole, (hashed(index) % n + view * self._stride) % n)
             return self._cut(padded, index, view)
-        numbers = draws(index, view, 7)
+        numbers = draws(index, view, 1 + NUMBERS)
         images = self._cut(padded, index, torch.where(plain, self._whole, numbers[0] % n))
         return apply_policy(self.policy, images, numbers[1:], plain)
 
@@ -159,8 +159,8 @@ class SeedViews:
         mode: ``RGB`` or ``L`` (grey).
         random: False leaves only the plain view.
         scale: the smallest share of the image's area that a crop keeps, above 0 to 1.
-        policy: a further augmentation: ``none``, ``trivial`` (Müller & Hutter, ICCV 2021) or ``rand`` (Cubuk et al.,
-            NeurIPS 2020).
+        policy: a further augmentation: ``none``, ``trivial`` (Müller & Hutter, ICCV 2021), ``rand`` (Cubuk et al.,
+            NeurIPS 2020) or ``fixmatch`` (Sohn et al., NeurIPS 2020; :func:`mcld.data.policies.apply_policy`).
         pool: show only so many different views of each image, seeds 0 to pool − 1: an approximation.
 
     Raises:
@@ -222,9 +222,13 @@ class SeedViews:
         before = generator.get_state()
         try:
             generator.manual_seed(int.from_bytes(digest[:8], "little") >> 1)
-            return _tensor(V, augmented(image))
+            rendered = _tensor(V, augmented(image))
         finally:
             generator.set_state(before)
+        if self.policy != "fixmatch":  # which torchvision does not have
+            return rendered
+        numbers = draws(torch.tensor([index]), torch.tensor([view]), NUMBERS)
+        return apply_policy(self.policy, rendered[None], numbers, torch.tensor([False]))[0]
 
 
 _Kind = TypeVar("_Kind", CropFlip, SeedViews)

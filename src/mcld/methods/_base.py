@@ -82,19 +82,22 @@ class Method(nn.Module):
     needs: frozenset[str] = LOGITS
     """What it reads from both networks: any of ``logits``, ``pooled``, ``maps``, ``classifier``; empty when there is no
     teacher."""
+    preactivation = "none"
+    """Of which networks the maps are those before the last activation of each stage, where these are known: ``none``,
+    ``teacher`` or ``both``. No type, since a method may make it an option."""
     views: int = 1
     """Augmented views of each image in one step: 1 or 2."""
     second_policy: str | None = None
-    """The further augmentation of the second view in the paper: ``trivial`` or ``rand``; None for the first view's."""
+    """The further augmentation of the second view in the paper: ``trivial``, ``rand`` or ``fixmatch``; None for that of
+    the first view."""
+    separate_views: bool = False
+    """Whether each of two views goes through the student by itself, so that batch normalisation takes the statistics of
+    one view at a time and follows both; else they are one batch."""
     requires_global_batch: bool = True
     """Whether data-parallel ranks must join their batches. A method in which an image's loss does not depend on the
     others of the batch may say False, which is faster; it is wrong for all others, batch normalisation included."""
     ce_weight: float = 1.0
     """The weight of cross-entropy that belongs to the method; the training loop adds that term."""
-    task_terms: frozenset[str] = frozenset()
-    """Terms that are the task itself, such as cross-entropy of a second view, and not learnt from the teacher."""
-    target_terms: frozenset[str] = frozenset()
-    """Terms about the label's class alone, where others are about the other classes (``optimizer=deepkd``)."""
     reuses_classifier: bool = False
     """Whether the student is built with a projector and the teacher's own last layer in place of its last layer."""
     whole_bank: bool = False

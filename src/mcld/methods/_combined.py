@@ -40,16 +40,20 @@ class Combined(Method):
         self.views = max(methods[name].views for name in self.weights)
         policies = [methods[name].second_policy for name in self.weights]
         self.second_policy = next((policy for policy in policies if policy is not None), None)
+        if "maps" in self.needs:
+            read = {name: methods[name].preactivation for name in self.weights if "maps" in methods[name].needs}
+            if len(set(read.values())) > 1:
+                choosing = [name for name in read if "preactivation" in methods[name].option_names()]
+                raise InputError(
+                    f"the methods read maps before the activation of different networks: {read}; expected one in all, "
+                    f"which {' and '.join(choosing)} can choose: preactivation=none"
+                )
+            self.preactivation = next(iter(read.values()))
+        self.separate_views = any(methods[name].separate_views for name in self.weights)
         self.reuses_classifier = any(methods[name].reuses_classifier for name in self.weights)
         self.requires_global_batch = any(methods[name].requires_global_batch for name in self.weights)
-        self.task_terms = self._named("task_terms")
-        self.target_terms = self._named("target_terms")
         self.whole_bank = any(methods[name].whole_bank for name in self.weights)
         self.ce_weight = max(methods[name].ce_weight for name in self.weights)
-
-    def _named(self, attribute: str) -> frozenset[str]:
-        """What each method says of its own terms, with their names here."""
-        return frozenset(f"{name}.{term}" for name, one in self.methods.items() for term in getattr(one, attribute))
 
     def prepare(self, student: Shapes, teacher: Shapes, images: int, epochs: int, labels: Tensor | None = None) -> None:
         """Prepare every method; see :meth:`Method.prepare`."""

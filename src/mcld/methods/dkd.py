@@ -4,8 +4,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mcld.methods._base import Terms
-from mcld.methods._logits import LogitMethod, check_two_classes, kl_rows, others
-from mcld.options import Epochs, NonNegative, Temperature
+from mcld.methods._logits import LogitMethod, check_two_classes, others
+from mcld.options import NonNegative, Positive
 from mcld.registry import register_method
 
 PAIRS = {
@@ -21,6 +21,27 @@ PAIRS = {
     "resnet32x4-ShuffleV2": 8.0,
     "wrn_40_2-ShuffleV1": 8.0,
 }
+
+LSKD = {  # temperature, and the weights of both parts, as its authors named their logs
+    "resnet56-resnet20": (3.0, 18.0, 36.0),
+    "resnet110-resnet32": (2.0, 15.0, 30.0),
+    "resnet32x4-resnet8x4": (2.0, 9.0, 72.0),
+    "wrn_40_2-wrn_16_2": (2.0, 12.0, 24.0),
+    "wrn_40_2-wrn_40_1": (2.0, 12.0, 24.0),
+    "vgg13-vgg8": (2.0, 15.0, 30.0),
+    "vgg13-MobileNetV2": (3.0, 9.0, 18.0),
+    "ResNet50-MobileNetV2": (2.0, 15.0, 30.0),
+    "resnet32x4-ShuffleV2": (2.0, 9.0, 72.0),
+    "resnet110-resnet20": (2.0, 15.0, 30.0),
+    "resnet32x4-wrn_16_2": (2.0, 9.0, 18.0),
+    "resnet32x4-wrn_40_2": (2.0, 9.0, 72.0),
+    "wrn_40_2-resnet8x4": (2.0, 18.0, 36.0),
+    "wrn_40_2-MobileNetV2": (2.0, 15.0, 30.0),
+}
+
+
+def _lskd(temperature: float, alpha: float, beta: float) -> dict[str, float | bool]:
+    return {"standardize": True, "temperature": temperature, "alpha": alpha, "beta": beta}
 
 
 def dkd_parts(student: Tensor, teacher: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -43,7 +64,7 @@ def dkd_parts(student: Tensor, teacher: Tensor, labels: Tensor) -> tuple[Tensor,
         sides.append((target, rest.logsumexp(dim=1) - whole, F.log_softmax(rest, dim=1)))
     (target_t, rest_t, others_t), (target_s, rest_s, others_s) = sides
     first = target_t.exp() * (target_t - target_s) + rest_t.exp() * (rest_t - rest_s)
-    return first, kl_rows(others_s, others_t)
+    return first, F.kl_div(others_s, others_t, reduction="none", log_target=True).sum(dim=1)
 
 
 @register_method("dkd")
@@ -59,7 +80,7 @@ class DKD(LogitMethod):
     epoch. The number of epochs is that of the run (:meth:`prepare`); without one, 240.
 
     With two classes the non-target part is 0. With ``standardize`` this is DKD+LS; its authors multiply alpha and beta
-    by 9 to 18, with a beta of 2 for most pairs.
+    by 9 to 18, one setting for each pair (the presets that end in ``lskd``).
 
     Args:
         temperature: T > 0.
@@ -86,17 +107,17 @@ class DKD(LogitMethod):
     paper = "Zhao, Cui, Song, Qiu, Liang, CVPR 2022"
     year = 2022
     requires_global_batch = False
-    target_terms = frozenset({"target"})
     presets = {  # noqa: RUF012 - declared as a ClassVar in Method
         **{pair: {"beta": beta} for pair, beta in PAIRS.items()},
+        **{f"{pair}-lskd": _lskd(*values) for pair, values in LSKD.items()},
         "imagenet-resnet34-resnet18": {"temperature": 1.0, "beta": 0.5, "warmup": 1.0},
         "imagenet-resnet50-MobileNetV1": {"temperature": 1.0, "beta": 2.0, "warmup": 1.0},
     }
 
-    temperature: Temperature = 4.0
+    temperature: Positive = 4.0
     alpha: NonNegative = 1.0
     beta: NonNegative = 8.0
-    warmup: Epochs = 20.0
+    warmup: NonNegative = 20.0
 
     def terms(self, student: Tensor, teacher: Tensor, labels: Tensor, progress: float) -> Terms:
         """Return ``target`` and ``nontarget``; see :meth:`LogitMethod.terms`."""

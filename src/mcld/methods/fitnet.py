@@ -11,13 +11,30 @@ from mcld.registry import register_method
 from mcld.rows import at_least_float32
 
 
+def regressor(student: tuple[int, int, int], teacher: tuple[int, int, int]) -> nn.Sequential:
+    """From the student's (c, h, w) to the teacher's: a convolution, batch normalisation and ReLU.
+
+    As in the field's codes: 1×1 where the grids are the same, 3×3 with stride 2 to a grid of half the side, transposed
+    4×4 with stride 2 to one of twice the side. Between other grids it is 1×1 and leaves the grid as it is. There is no
+    bias, which batch normalisation would take away.
+    """
+    (s, *ours), (t, *theirs) = student, teacher
+    convolution: nn.Module = nn.Conv2d(s, t, 1, bias=False)
+    if ours == [2 * side for side in theirs]:
+        convolution = nn.Conv2d(s, t, 3, stride=2, padding=1, bias=False)
+    elif [2 * side for side in ours] == theirs:
+        convolution = nn.ConvTranspose2d(s, t, 4, stride=2, padding=1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(t), nn.ReLU())
+
+
 @register_method("fitnet")
 class FitNet(FeatureMethod):
     """Match the teacher's maps of one stage by a learnt projection of the student's (Romero et al. 2015).
 
-    The term is ``hint``: the weight times the mean of (r(S) − T)² over all elements, where r is a 1×1 convolution with
-    batch normalisation to the teacher's channels (arXiv 1412.6550, eq. 3). The finer of the two grids is averaged down
-    to the coarser. Trained along with the student from the beginning, as in the field's tables, not before it.
+    The term is ``hint``: the weight times the mean of (r(S) − T)² over all elements, where r is a convolution to the
+    teacher's channels and grid with batch normalisation and ReLU (:func:`regressor`; arXiv 1412.6550, eq. 3). Where
+    grids are neither equal nor one of half the side of the other, the finer is averaged down to the coarser. Trained
+    along with the student from the beginning, as in the field's tables, not before it.
 
     Args:
         weight: > 0.
@@ -61,13 +78,12 @@ class FitNet(FeatureMethod):
                 f"stage is {self.stage}; expected 1 to {len(pairs)}: student maps are {student.maps} and teacher maps "
                 f"{teacher.maps}"
             )
-        (s, *_), (t, *_) = pairs[self.stage - 1]
-        self.regressor = nn.Sequential(nn.Conv2d(s, t, 1, bias=False), nn.BatchNorm2d(t))
+        self.regressor = regressor(*pairs[self.stage - 1])
 
     def compare(self, student: Outputs, teacher: Outputs, progress: float, index: Tensor | None) -> Terms:
         """Return ``{"hint": ...}``."""
         self.need_preparation(self.regressor)
         assert self.regressor is not None
-        s, t = on_common_grid(*paired(student.maps, teacher.maps)[self.stage - 1])
-        projected, t = at_least_float32(self.regressor(s), t)
+        s, t = paired(student.maps, teacher.maps)[self.stage - 1]
+        projected, t = at_least_float32(*on_common_grid(self.regressor(s), t))
         return {"hint": self.weight * F.mse_loss(projected, t)}

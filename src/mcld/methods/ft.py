@@ -14,11 +14,19 @@ from mcld.registry import register_method
 from mcld.rows import at_least_float32, unit_rows
 
 
-def convolutions(*channels: int) -> nn.Sequential:
-    """3×3 convolutions with batch normalisation and LeakyReLU (slope 0.1) from each number of channels to the next."""
+def convolutions(*channels: int, kind: type[nn.Conv2d | nn.ConvTranspose2d], norm: bool) -> nn.Sequential:
+    """3×3 convolutions with LeakyReLU (slope 0.1) from each number of channels to the next.
+
+    Args:
+        channels: one number more than there are convolutions.
+        kind: of convolution, plain or transposed.
+        norm: whether there is batch normalisation before each LeakyReLU.
+    """
     layers: list[nn.Module] = []
     for inputs, outputs in itertools.pairwise(channels):
-        layers += [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.LeakyReLU(0.1)]
+        layers.append(kind(inputs, outputs, 3, padding=1))
+        layers += [nn.BatchNorm2d(outputs)] if norm else []
+        layers.append(nn.LeakyReLU(0.1))
     return nn.Sequential(*layers)
 
 
@@ -28,13 +36,18 @@ class FT(FeatureMethod):
 
     The terms, on the last stage: ``factor`` is the weight times the mean of |F_S / ‖F_S‖ − F_T / ‖F_T‖| over all
     elements, with each image's factor as one vector; ``paraphrase`` is the mean squared error with which the teacher's
-    factor, rate · c channels, gives its maps back (arXiv 1802.04977, section 3, with p = 1). The paper trains the
-    paraphraser before the student; here it is trained along, and the student's term does not move it. The default
-    weight is that of the field's tables, whose factor is the mean of the squares over the channels instead.
+    factor, rate · c channels, gives its maps back (arXiv 1802.04977, section 3, with p = 1). As in the field's code the
+    translator has batch normalisation and the paraphraser has none. The paper trains the paraphraser before the
+    student (the field for 30 epochs); here it is trained along, since a run has one loop, and the student's term does
+    not move it.
+
+    ``as_published`` compares what the field's code does, whose weight is the default: the mean of the factor's squares
+    over the channels, as one vector of places, in place of the factor itself.
 
     Args:
         weight: > 0.
         rate: channels of the factor as a share of the teacher's, in (0, 1].
+        as_published: true or false; compare the mean of the squares over the channels.
 
     Raises:
         InputError: for an option out of range.
@@ -53,9 +66,11 @@ class FT(FeatureMethod):
     family = "features"
     needs = MAPS
     requires_global_batch = True  # by the batch normalisation of what it learns
+    presets = {"published": {"as_published": True}}  # noqa: RUF012 - declared as a ClassVar in Method
 
     weight: Positive = 200.0
     rate: Annotated[float, Rule(lambda x: 0 < x <= 1, "a share of the teacher's channels, above 0 and at most 1")] = 0.5
+    as_published: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -69,9 +84,9 @@ class FT(FeatureMethod):
         k = round(self.rate * t)
         if k < 1:
             raise InputError(f"rate is {self.rate}; expected at least {1 / t:.3g} for the teacher's {t} channels")
-        self.paraphraser = convolutions(t, t, k, k)
-        self.back = convolutions(k, k, t, t)
-        self.translator = convolutions(s, s, k, k)
+        self.paraphraser = convolutions(t, t, k, k, kind=nn.Conv2d, norm=False)
+        self.back = convolutions(k, k, t, t, kind=nn.ConvTranspose2d, norm=False)
+        self.translator = convolutions(s, s, k, k, kind=nn.Conv2d, norm=True)
 
     def compare(self, student: Outputs, teacher: Outputs, progress: float, index: Tensor | None) -> Terms:
         """Return ``{"factor": ..., "paraphrase": ...}``."""
@@ -79,8 +94,11 @@ class FT(FeatureMethod):
         assert self.paraphraser is not None
         assert self.back is not None
         assert self.translator is not None
-        s, t = on_common_grid(student.maps[-1], teacher.maps[-1])
+        t = teacher.maps[-1]
         factor = self.paraphraser(t)
-        ours, theirs = (unit_rows(f.flatten(1), center=False) for f in (self.translator(s), factor.detach()))
+        pair = on_common_grid(self.translator(student.maps[-1]), factor.detach())
+        if self.as_published:
+            pair = pair[0].square().mean(dim=1), pair[1].square().mean(dim=1)
+        ours, theirs = (unit_rows(f.flatten(1), center=False) for f in pair)
         again, t = at_least_float32(self.back(factor), t)
         return {"factor": self.weight * (ours - theirs).abs().mean(), "paraphrase": F.mse_loss(again, t)}

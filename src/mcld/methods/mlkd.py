@@ -9,10 +9,14 @@ from torch import Tensor
 from mcld.methods._base import Terms
 from mcld.methods._logits import LogitMethod, Pair
 from mcld.methods.kd import kd_total
-from mcld.options import NonNegative, Positive, Temperature
+from mcld.options import NonNegative, Positive
 from mcld.registry import register_method
 
 MORE_TEMPERATURES = (3.0, 5.0, 2.0, 6.0)
+
+
+def _lskd(weight: float) -> dict[str, float | bool]:
+    return {"as_published": True, "standardize": True, "temperature": 2.0, "weight": weight}
 
 
 def probabilities(logits: Tensor, temperatures: Sequence[float]) -> Tensor:
@@ -51,7 +55,8 @@ class MLKD(LogitMethod):
     comes in ``Outputs.other`` of both networks; without it the terms have one view, and there is no ``ce_strong``.
 
     ``as_published`` computes what the authors' code computes, with which the published numbers were made (MLKD's, and
-    those of LSKD):
+    those of LSKD). The two views go through the student one after the other, each normalised by its own batch, and the
+    second is FixMatch's strong view: two operations at random strengths, and a square. The terms are
 
     - ``instance``: the first view's part is multiplied by m, the share of images on which the teacher's confidence is
       at most the batch's median, about 1/2 (a mask is applied to a loss that is already averaged); the second view's
@@ -86,19 +91,27 @@ class MLKD(LogitMethod):
     paper = "Jin, Wang, Lin, CVPR 2023"
     year = 2023
     requires_global_batch = True
-    task_terms = frozenset({"ce_strong"})
     views = 2
     second_policy = "rand"
     ce_weight = 0.1
     presets = {  # noqa: RUF012 - declared as a ClassVar in Method
         "published": {"as_published": True},
-        "lskd": {"as_published": True, "standardize": True, "temperature": 2.0, "weight": 9.0},
+        "lskd": _lskd(9.0),
+        "vgg13-vgg8-lskd": _lskd(6.0),
+        "vgg13-MobileNetV2-lskd": _lskd(6.0),
+        "resnet32x4-ShuffleV2-lskd": _lskd(6.0),
     }
 
-    temperature: Temperature = 4.0
+    temperature: Positive = 4.0
     weight: Positive = 0.9
     strong_ce_weight: NonNegative = 0.1
     as_published: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.separate_views = self.as_published
+        if self.as_published:
+            self.second_policy = "fixmatch"
 
     def view_terms(self, pairs: Sequence[Pair], labels: Tensor, progress: float) -> Terms:
         """Return ``instance``, ``batch``, ``class`` and, with two views, ``ce_strong``."""

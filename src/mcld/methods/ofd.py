@@ -1,11 +1,13 @@
 """The overhaul of feature distillation (OFD)."""
 
+from typing import Annotated
+
 import torch
 from torch import Tensor, nn
 
 from mcld.methods._base import Outputs, Shapes, Terms
 from mcld.methods._features import MAPS, FeatureMethod, on_common_grid, paired, paired_shapes
-from mcld.options import Positive
+from mcld.options import Positive, one_of
 from mcld.registry import register_method
 from mcld.rows import at_least_float32
 
@@ -25,7 +27,9 @@ class Connector(nn.Module):
 
     def __init__(self, student: int, teacher: int) -> None:
         super().__init__()
-        self.project = nn.Sequential(nn.Conv2d(student, teacher, 1, bias=False), nn.BatchNorm2d(teacher))
+        projection = nn.Conv2d(student, teacher, 1, bias=False)
+        nn.init.kaiming_normal_(projection.weight, mode="fan_out")  # as the authors do
+        self.project = nn.Sequential(projection, nn.BatchNorm2d(teacher))
         self.register_buffer("margin", torch.zeros(teacher))
         self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
 
@@ -51,12 +55,19 @@ class OFD(FeatureMethod):
     The term is ``overhaul``: the weight times the sum over the matched stages of the mean over images of Σ d, with d =
     (r(S) − T)², but 0 where r(S) ≤ T ≤ 0; the earlier a stage, the less it counts (half of the next). T is the
     teacher's map, from below limited to a margin per channel, the mean of its negative values; r is a 1×1 convolution
-    with batch normalisation (arXiv 1904.01866). The authors read maps before the activation, and the margins off batch
-    normalisation, as the mean of the negative half of its normal distribution. Here maps are those of the stages, and
-    the margin is a running mean: on maps after a ReLU, the most usual ones, it is 0. The finer grid is averaged down.
+    with batch normalisation (arXiv 1904.01866). As published, maps are those before the last activation of each stage:
+    the zoo's are known, and those of most networks of timm and torchvision; of others the stages' outputs are read, and
+    ``student.maps`` and ``teacher.maps`` name other modules. The finer grid is averaged down.
+
+    The authors read the margins off the teacher's last batch normalisation, as the mean of the negative half of its
+    normal distribution. Here they are a running mean of what is really negative, which holds for any teacher, and for
+    residual blocks, too, where something is added after that normalisation; after a ReLU it is 0. And their teacher is
+    in training mode, so that its maps depend on the other images of the batch and its statistics follow the student's
+    data; here it is in evaluation mode, like every teacher, so that an image has one target.
 
     Args:
         weight: > 0; 1/1000 on CIFAR-100 and 1/10000 on ImageNet in the authors' code.
+        preactivation: of which networks the maps before the activation are read: ``both``, ``teacher`` or ``none``.
 
     Raises:
         InputError: for an option out of range.
@@ -77,6 +88,7 @@ class OFD(FeatureMethod):
     presets = {"imagenet": {"weight": 0.0001}}  # noqa: RUF012 - declared as a ClassVar in Method
 
     weight: Positive = 0.001
+    preactivation: Annotated[str, one_of("none", "teacher", "both")] = "both"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,16 +1,17 @@
 """Knowledge review (ReviewKD)."""
 
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mcld.methods._base import Outputs, Shapes, Terms
 from mcld.methods._features import FeatureMethod, paired, paired_shapes
-from mcld.options import Epochs, Positive
+from mcld.options import Count, NonNegative, Positive, one_of
 from mcld.registry import register_method
 from mcld.rows import at_least_float32
 
-WIDEST = 512  # channels at which stages are fused, at most
 LEVELS = (4, 2, 1)  # sides of the coarser grids that are compared, too
 
 
@@ -29,6 +30,9 @@ class Fusion(nn.Module):
         self.reduce = nn.Sequential(nn.Conv2d(student, middle, 1, bias=False), nn.BatchNorm2d(middle))
         self.attend = None if deepest else nn.Sequential(nn.Conv2d(2 * middle, 2, 1), nn.Sigmoid())
         self.project = nn.Sequential(nn.Conv2d(middle, teacher, 3, padding=1, bias=False), nn.BatchNorm2d(teacher))
+        for convolution in (self.reduce[0], self.project[0]):  # as the authors do
+            assert isinstance(convolution, nn.Conv2d)
+            nn.init.kaiming_uniform_(convolution.weight, a=1)
 
     def forward(self, stage: Tensor, deeper: Tensor | None, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Return the projection at the teacher's size, and what shallower stages join."""
@@ -65,14 +69,21 @@ class ReviewKD(FeatureMethod):
     The term is ``review``: the weight times a ramp times the sum over the matched stages, with the pooled features as
     the last of them, of :func:`hierarchical_distance` between the teacher's maps and the student's fused ones (arXiv
     2104.09044). From deep to shallow, a stage and what was gathered before are joined by two gates per place. The ramp
-    rises linearly over the first epochs; in the published code it steps once an epoch.
+    rises linearly over the first epochs. In the authors' code it steps once an epoch, from 0, and in mdistiller's from
+    1 / warmup; between the two, a run of a single epoch learns something, too.
 
-    The published code reads the teacher's maps before their last activation; here maps are the stages' outputs, unless
-    ``teacher.maps`` names other modules. The presets have the weights of the authors' training script.
+    As published the teacher's maps are those before the last activation of each stage; the student's, too, on ImageNet.
+    The zoo's are known, and those of most networks of timm and torchvision; of others the stages' outputs are read, and
+    ``teacher.maps`` names other modules. The presets have the weights of the authors' training scripts.
+
+    The authors' script for CIFAR leaves the teacher in training mode, so that its maps depend on the other images of
+    the batch; here, as in their script for ImageNet, it is in evaluation mode, like every teacher.
 
     Args:
         weight: > 0; 0.6 to 8 as published.
-        warmup: epochs of the ramp, at least 0.
+        warmup: epochs of the ramp, at least 0; 20 on CIFAR-100 and 0 on ImageNet as published.
+        width: channels at which stages are fused, at most.
+        preactivation: of which networks the maps before the activation are read: ``teacher``, ``both`` or ``none``.
 
     Raises:
         InputError: for an option out of range.
@@ -100,10 +111,14 @@ class ReviewKD(FeatureMethod):
         "wrn_40_2-ShuffleV1": {"weight": 5.0},
         "resnet32x4-ShuffleV1": {"weight": 5.0},
         "resnet32x4-ShuffleV2": {"weight": 8.0},
+        "imagenet-resnet34-resnet18": {"weight": 1.0, "warmup": 0.0, "preactivation": "both"},
+        "imagenet-resnet50-MobileNetV1": {"weight": 8.0, "warmup": 0.0, "width": 256, "preactivation": "both"},
     }
 
     weight: Positive = 1.0
-    warmup: Epochs = 20.0
+    warmup: NonNegative = 20.0
+    width: Count = 512
+    preactivation: Annotated[str, one_of("none", "teacher", "both")] = "teacher"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -113,7 +128,7 @@ class ReviewKD(FeatureMethod):
     def prepare(self, student: Shapes, teacher: Shapes, images: int, epochs: int, labels: Tensor | None = None) -> None:
         """Make a fusion for each matched stage; see :meth:`Method.prepare`."""
         pairs = [(s[0], t[0]) for s, t in paired_shapes(self, student, teacher)] + [(student.pooled, teacher.pooled)]
-        middle = min(WIDEST, student.pooled)
+        middle = min(self.width, student.pooled)
         self.fusions = nn.ModuleList(
             Fusion(s, middle, t, deepest=i == len(pairs) - 1) for i, (s, t) in enumerate(pairs)
         )

@@ -47,7 +47,9 @@ class SLD(LogitMethod):
     here. The second view comes in ``Outputs.other`` of both networks; without it there is one view.
 
     ``as_published`` lets the gradient flow through the student's exchanged logits too, as that code does. By default
-    they are a constant, like any teacher.
+    they are a constant, like any teacher. And as there the two views go through the student one after the other, each
+    normalised by its own batch, and the second is FixMatch's strong view: two operations at random strengths, and a
+    square.
 
     Args:
         weight: of the first two terms, > 0.
@@ -75,7 +77,6 @@ class SLD(LogitMethod):
     paper = "Limantoro, Lin, Wang, Tsai, Shuai, Huang, Cheng, Multimedia Systems 2025"
     year = 2025
     requires_global_batch = False
-    task_terms = frozenset({"ce_strong"})
     views = 2
     second_policy = "rand"
     ce_weight = 0.1
@@ -89,6 +90,12 @@ class SLD(LogitMethod):
     start: Share = 0.625
     strong_ce_weight: NonNegative = 0.1
     as_published: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.separate_views = self.as_published
+        if self.as_published:
+            self.second_policy = "fixmatch"
 
     def view_terms(self, pairs: Sequence[Pair], labels: Tensor, progress: float) -> Terms:
         """Return ``teacher``, ``student`` and, with two views, ``ce_strong``."""

@@ -7,15 +7,18 @@ from torch.nn import functional as F
 class ZooModel(nn.Module):
     """A classifier of the zoo: ``forward(x)`` maps images (B, in_channels, H, W) to logits (B, num_classes).
 
-    Two attributes name, by module path (as in ``get_submodule``), where its features are. A hook on these modules is
+    Its attributes name, by module path (as in ``get_submodule``), where its features are. A hook on these modules is
     all that a feature method needs, so ``forward`` returns logits and nothing else.
 
     Attributes:
         stages: the modules whose outputs are the feature maps (B, c, h, w) of the stages, from early to late.
+        preactivations: the modules whose outputs are what the activation after each stage gets, where that is no input
+            of an activation within the stage.
         head: the final Linear; its input is the pooled feature (B, d).
     """
 
     stages: tuple[str, ...]
+    preactivations: tuple[str, ...] = ()
     head: str
 
 

@@ -48,13 +48,14 @@ class BasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(half)
         self.conv3 = nn.Conv2d(half, half, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(half)
+        self.relu = nn.ReLU()  # the last one is a module, so that a hook finds what it gets
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, channels, H, W) to the same shape."""
         passed, y = x.chunk(2, 1)
         y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(y)))))
-        y = F.relu(self.bn3(self.conv3(y)))
-        return shuffle(torch.cat((passed, y), 1), 2)
+        # What passes has been through a ReLU before, and a second one changes nothing.
+        return shuffle(self.relu(torch.cat((passed, self.bn3(self.conv3(y))), 1)), 2)
 
 
 @register_model("ShuffleV2", aliases=["ShuffleNetV2"], lr=0.01)
@@ -73,14 +74,13 @@ class ShuffleNetV2(ZooModel):
         self.layer3 = _stage(232, 464, 4)
         self.conv2 = nn.Conv2d(464, 1024, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(1024)
-        self.relu = nn.ReLU()  # a module, so that a hook finds the maps that are averaged
         self.linear = nn.Linear(1024, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits (B, num_classes) of images (B, in_channels, H, W)."""
         x = F.relu(self.bn1(self.conv1(x)))
         x = self.layer3(self.layer2(self.layer1(x)))
-        logits: Tensor = self.linear(pool(self.relu(self.bn2(self.conv2(x)))))
+        logits: Tensor = self.linear(pool(F.relu(self.bn2(self.conv2(x)))))
         return logits
 
 

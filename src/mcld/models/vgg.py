@@ -24,7 +24,7 @@ class VGG(ZooModel):
         in_channels: channels of the images.
     """
 
-    stages = ("relu0", "relu1", "relu2", "relu3", "relu4")
+    stages = ("relu1", "relu2", "relu3", "relu4")  # the field's; its tables leave the first block to the stem
     head = "classifier"
 
     def __init__(self, convs: tuple[int, int, int, int, int], num_classes: int, in_channels: int) -> None:

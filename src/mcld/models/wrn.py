@@ -1,4 +1,4 @@
-"""Wide residual networks for CIFAR: wrn_16_1, wrn_16_2, wrn_40_1, wrn_40_2 (Zagoruyko and Komodakis 2016).
+"""Wide residual networks for CIFAR: wrn_16_1 to wrn_40_2 (Zagoruyko and Komodakis 2016).
 
 Pre-activation blocks (arXiv 1605.07146). The state dict is that of RepDistiller and mdistiller, key for key. Each
 BatchNorm runs once per step: features come from hooks, not from calling a BatchNorm a second time.
@@ -60,6 +60,7 @@ class WideResNet(ZooModel):
     """
 
     stages = ("block1", "block2", "block3")
+    preactivations = ("block2.layer.0.bn1", "block3.layer.0.bn1", "bn1")
     head = "fc"
 
     def __init__(self, depth: int, widen: int, num_classes: int, in_channels: int) -> None:
@@ -71,7 +72,6 @@ class WideResNet(ZooModel):
         self.block2 = Stage(one, two, blocks, 2)
         self.block3 = Stage(two, three, blocks, 2)
         self.bn1 = nn.BatchNorm2d(three)
-        self.relu = nn.ReLU()  # a module, so that a hook finds the maps that are averaged
         self.fc = nn.Linear(three, num_classes)
         init_fan_out(self)
         nn.init.zeros_(self.fc.bias)
@@ -79,10 +79,10 @@ class WideResNet(ZooModel):
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits (B, num_classes) of images (B, in_channels, H, W)."""
         x = self.block3(self.block2(self.block1(self.conv1(x))))
-        logits: Tensor = self.fc(pool(self.relu(self.bn1(x))))
+        logits: Tensor = self.fc(pool(F.relu(self.bn1(x))))
         return logits
 
 
-for _depth, _widen in ((16, 1), (16, 2), (40, 1), (40, 2)):
+for _depth, _widen in ((16, 1), (16, 2), (16, 4), (28, 2), (28, 4), (40, 1), (40, 2)):
     _name, _alias = f"wrn_{_depth}_{_widen}", f"WRN-{_depth}-{_widen}"
     register_model(_name, aliases=[_alias])(partial(WideResNet, _depth, _widen))

@@ -41,9 +41,10 @@ class Recipe:
         epochs: passes over the training data.
         batch_size: images in one step.
         lr: the first learning rate.
-        weight_decay: on all parameters.
+        weight_decay: on all parameters, or all but those that ``decay_norms`` leaves out.
         decays: the epochs after which the learning rate is divided by ten; without any it falls to 0 as a cosine.
         nesterov: Nesterov's kind of momentum.
+        decay_norms: whether normalisation and biases have weight decay, too.
         clip: the largest norm of the gradient; None for none, as everywhere in the field's recipes.
     """
 
@@ -53,6 +54,7 @@ class Recipe:
     weight_decay: float = 5e-4
     decays: tuple[int, ...] = (150, 180, 210)
     nesterov: bool = False
+    decay_norms: bool = True
     clip: float | None = None
 
     @property
@@ -72,6 +74,7 @@ class Recipe:
             "optimizer.momentum=0.9",
             f"optimizer.nesterov={str(self.nesterov).lower()}",
             f"optimizer.weight_decay={self.weight_decay}",
+            f"optimizer.decay_norms={str(self.decay_norms).lower()}",
             f"optimizer.clip={'null' if self.clip is None else self.clip}",
             "label_smoothing=0.0",
             "precision=32",
