@@ -31,7 +31,7 @@ from mcld.training.stop import StopRequest
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
 
 Mcld = Callable[..., tuple[int, str, str]]
-LOGITS = [name for name in list_methods() if method_class(name).family == "logits"]
+LOGITS = [name for name in list_methods() if method_class(name).needs == {"logits"}]
 SMALL = ["student=resnet8", "student.options.width=4", "threads=1", "schedule.epochs=4", "data.batch_size=16"]
 
 

@@ -49,6 +49,8 @@ SETTINGS: dict[str, Callable[[], Method]] = {
     "no target mask, no centring": lambda: mcld("student", "hard", "columns", target_mask=False, center=False),
     "bank": lambda: mcld("both", "hard", "prototypes", bank=16),
     **{name: partial(create_method, name) for name in list_methods() if method_class(name).needs == {"logits"}},
+    "crld": partial(create_method, "crld", weak_confidence=0.1),  # no network here is as sure as the default asks
+    "eakd of dkd": partial(create_method, "eakd", of="dkd"),
     "mlkd as published": partial(create_method, "mlkd", as_published=True),
     "mcld+kd": lambda: combine({"mcld": MCLD(), "kd": KD()}, weights={"kd": 0.5}),
 }

@@ -20,18 +20,29 @@ def check_row_integers(name: str, values: Tensor, rows: int) -> None:
         raise InputError(f"{name} are {values.dtype}; expected integers")
 
 
+# What is beyond these is no number that anybody means: a loss would be 0, NaN or infinite by it.
+_POSITIVE = (1e-6, 1e6)
+_RANGES = dict.fromkeys(("temperature", "target_temperature", "softmax"), (0.001, 1000.0))
+
+
 def check_options(positive: Mapping[str, float] | None = None, non_negative: Mapping[str, float] | None = None) -> None:
-    """Check numeric options, by name.
+    """Check numeric options, by name: positive ones from 1e-6 to 1e6, temperatures from 0.001 to 1,000, others from 0.
 
     Raises:
-        InputError: for a value that is no number, not finite, or out of range.
+        InputError: for a value that is no number or out of range.
     """
     for name, value in (positive or {}).items():
-        if not (_is_number(value) and 0 < value < float("inf")):
-            raise InputError(f"{name} is {value!r}; expected a positive number")
+        least, most = _RANGES.get(name.rpartition(".")[2], _POSITIVE)
+        if not (_is_number(value) and least <= value <= most):
+            raise InputError(f"{name} is {_short(value)}; expected a positive number, from {least:g} to {most:g}")
     for name, value in (non_negative or {}).items():
-        if not (_is_number(value) and 0 <= value < float("inf")):
-            raise InputError(f"{name} is {value!r}; expected a number of at least 0")
+        if not (_is_number(value) and 0 <= value <= _POSITIVE[1]):
+            raise InputError(f"{name} is {_short(value)}; expected a number of at least 0, up to {_POSITIVE[1]:g}")
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) < 40 else f"{text[:40]}…"
 
 
 def _is_number(value: object) -> bool:

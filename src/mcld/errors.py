@@ -43,6 +43,14 @@ def explain(error: Exception) -> tuple[str, int, bool]:
             1,
             True,
         )
+    if isinstance(error, RuntimeError) and "DataLoader worker" in text:  # it may be raised anywhere in the loop
+        reason = text.splitlines()[0].strip().rstrip(".")
+        return (
+            f"a process that reads images died ({reason}), perhaps of too little memory; "
+            "try fewer data.workers (0 reads without them); what was saved goes on with mcld resume",
+            1,
+            True,
+        )
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}" if error.filename else text, 1, True
     return f"{type(error).__name__}: {text.splitlines()[0] if text else 'no reason given'}", 1, False

@@ -150,6 +150,19 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     sync_directory(target.parent)
 
 
+def home_path(path: str) -> Path:
+    """A path that a person gave, with ``~`` and ``~USER`` spelt out.
+
+    Raises:
+        InputError: for a user who has no home folder here.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        user = path.partition("/")[0]
+        raise InputError(f"{path}: there is no user {user[1:]!r} with a home folder here") from error
+
+
 def atomic_write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
     """Write data to path: to a temporary file beside it, flushed to disk, then renamed over it.
 

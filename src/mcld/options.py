@@ -27,8 +27,11 @@ class Rule:
     expected: str
 
 
-Positive = Annotated[float, Rule(lambda x: x > 0, "a positive number")]
-NonNegative = Annotated[float, Rule(lambda x: x >= 0, "a number of at least 0")]
+# What is beyond these is a slip of the pen: the loss would be 0, NaN or infinite by it.
+Positive = Annotated[float, Rule(lambda x: 1e-6 <= x <= 1e6, "a positive number, from 1e-06 to 1e+06")]
+NonNegative = Annotated[float, Rule(lambda x: 0 <= x <= 1e6, "a number of at least 0, up to 1e+06")]
+Temperature = Annotated[float, Rule(lambda x: 1e-3 <= x <= 1e3, "a positive number, from 0.001 to 1000")]
+Epochs = Annotated[float, Rule(lambda x: 0 <= x <= 1e4, "a number of epochs, from 0 to 10000")]
 Share = Annotated[float, Rule(lambda x: 0 <= x <= 1, "a share of training, from 0 to 1")]
 Count = Annotated[int, Rule(lambda x: x >= 1, "an integer of at least 1")]
 

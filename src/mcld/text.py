@@ -24,6 +24,15 @@ def printable(text: str, keep: str = "") -> str:
     return "".join(_spelt(c) if c not in keep and _is_unsafe(c) else c for c in text)
 
 
+def brief(text: str, most: int = 2000) -> str:
+    """The text, without its middle where it is longer than anybody reads.
+
+    >>> brief("0123456789", 4)
+    '01 … 89'
+    """
+    return text if len(text) <= most else f"{text[: most // 2]} … {text[-most // 2 :]}"
+
+
 def name_of(file: str) -> str:
     """A file's or folder's name as a name of what is in it: composed letters, and bytes that are no Unicode spelt out.
 

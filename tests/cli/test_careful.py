@@ -158,7 +158,7 @@ def test_a_loop_of_links_in_place_of_a_run(mcld: Mcld, arrays: list[str], tmp_pa
 
 
 def test_more_than_any_memory_is_one_line(mcld: Mcld, arrays: list[str]) -> None:
-    status, _, err = mcld("train", *arrays, *QUICK, "data.padding=100000000000", "run=run")
+    status, _, err = mcld("train", *arrays, *QUICK, "model.options.width=1000000000", "run=run")
     assert status == 1
     assert "out of memory" in err
     assert err.count("\n") == 1
@@ -169,3 +169,20 @@ def test_a_dry_run_counts_the_devices(mcld: Mcld, arrays: list[str], monkeypatch
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     status, _, err = mcld("train", *arrays, *QUICK, "devices=2", "--dry-run")
     assert (status, err) == (2, "mcld: devices=2; this machine has 1 CUDA devices\n")
+
+
+def test_a_run_where_no_folder_can_be_made_is_refused_first(mcld: Mcld, arrays: list[str]) -> None:
+    if not Path("/proc/self").exists():
+        pytest.skip("there is no /proc here")
+    for flag in ([], ["--dry-run"]):
+        status, out, err = mcld("train", *arrays, *QUICK, "run=/proc/x", *flag)
+        assert (status, out, err) == (2, "", "mcld: run=/proc/x cannot be made: /proc is not writable\n")
+
+
+def test_a_ramp_that_the_run_does_not_climb_is_said(mcld: Mcld, arrays: list[str], teacher: Path) -> None:
+    words = ["distill", *arrays, f"teacher={teacher}", "student=resnet8", "student.options.width=2", "threads=1"]
+    status, out, err = mcld(*words, "method=dkd", "schedule.epochs=4", "--dry-run")
+    assert status == 0, err
+    assert "warning: DKD warms up over 20 epochs, the run has 4: its terms reach 0.2 of their weight" in out
+    status, _, err = mcld(*words, "method=dkd", "method.warmup=1e30", "--dry-run")
+    assert (status, err) == (2, "mcld: warmup is 1e+30; expected a number of epochs, from 0 to 10000\n")

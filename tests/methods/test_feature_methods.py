@@ -303,7 +303,8 @@ def test_logits_alone_are_refused(name: str) -> None:
         ready(name)(S.logits, T.logits, LABELS)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if "maps" in method_class(name).needs])
+# ofa compares the stages of the student with the teacher's logits, not with its stages
+@pytest.mark.parametrize("name", [name for name in NAMES if "maps" in method_class(name).needs and name != "ofa"])
 def test_stages_that_do_not_match_are_refused_with_both_shapes(name: str) -> None:
     method = create_method(name)
     wide = STUDENT._replace(maps=((2, 8, 8), (3, 4, 4), (5, 2, 4)))
@@ -338,7 +339,7 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     (lambda: create_method("crd", negatives=2.5), "negatives is 2.5; expected an integer"),
     (prepare("crd", STUDENT, TEACHER, images=1), "there are 1 training images; crd expects at least 2"),
     (lambda: create_method("ft", rate=2), "rate is 2; expected a share of the teacher's channels"),
-    (lambda: create_method("srd", alpha=1), "alpha is 1; expected more than 1"),
+    (lambda: create_method("srd", alpha=1), "alpha is 1; expected more than 1, up to 100"),
     (lambda: create_method("catkd", side=1), "side is 1; expected an integer of at least 2"),
     (lambda: create_method("cc", order=1.5), "order is 1.5"),
     (

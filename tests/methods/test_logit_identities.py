@@ -410,11 +410,12 @@ def test_mlkd_standardises_its_images_alone() -> None:
 
 
 def test_traits() -> None:
-    for name in ("mse", "kd", "ctkd", "mlkd", "sld"):
+    for name in ("mse", "kd", "ctkd", "mlkd", "sld", "skd", "normkd", "eakd", "sdd"):
         assert method_class(name).ce_weight == 0.1
-    for name in ("dkd", "nkd", "dist", "ckd", "wsld", "ttm", "wttm", "mcld"):
+    for name in ("dkd", "nkd", "dist", "ckd", "wsld", "ttm", "wttm", "mcld", "rld", "crld", "ldrld", "wkd", "ofa"):
         assert method_class(name).ce_weight == 1.0
-    assert {name for name in list_methods() if method_class(name).views == 2} == {"mlkd", "sld"}
+    assert {name for name in list_methods() if method_class(name).views == 2} == {"mlkd", "sld", "crld"}
+    assert method_class("pld").ce_weight == 0.0  # cross-entropy is its first choice
 
 
 @pytest.mark.parametrize("name", list_methods())
@@ -479,7 +480,8 @@ def test_presets_make_a_method(name: str, preset: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "preset"), [("kd", "imagenet"), ("kd", "vgg13-vgg8-lskd"), ("mlkd", "lskd"), ("mcld", "ckd")]
+    ("name", "preset"),
+    [("kd", "imagenet"), ("kd", "vgg13-vgg8-lskd"), ("mlkd", "lskd"), ("mcld", "ckd")],
 )
 def test_presets_are_words_for_the_command_line(name: str, preset: str) -> None:
     options = method_class(name).presets[preset]

@@ -50,6 +50,10 @@ def mse(views: Views, y: list[int], o: dict[str, Any], epoch: int, progress: flo
 
 
 def kd(views: Views, y: list[int], o: dict[str, Any], epoch: int, progress: float) -> Terms:
+    if o["decoupled"]:
+        parts = dkd(views, y, {"temperature": o["temperature"], "alpha": 1.0, "beta": 0.0, "warmup": 1.0}, 1, progress)
+        target, whole = o["weight"] * parts["target"], o["weight"] * kd_value(*views[0], o["temperature"])
+        return {"target": target, "nontarget": whole - target}
     return {"kl": o["weight"] * kd_value(*views[0], o["temperature"])}
 
 
@@ -201,7 +205,9 @@ METHODS = {
 
 def terms(name: str, views: Views, y: list[int], options: dict[str, Any], epochs: int, progress: float) -> Terms:
     """The terms of a method with all its options, at a share of a run of some epochs."""
-    if options.get("standardize") and name not in ("sld", "mlkd"):
+    from tests.reference import later_logit_methods  # which needs what is above
+
+    if options.get("standardize") and name not in ("sld", "mlkd", "crld"):
         views = [(standardized(s), standardized(t)) for s, t in views]
     epoch = next((k + 1 for k in range(epochs) if progress < (k + 1) / epochs), epochs)
-    return METHODS[name](views, y, options, epoch, progress)
+    return (METHODS | later_logit_methods.METHODS)[name](views, y, options | {"epochs": epochs}, epoch, progress)

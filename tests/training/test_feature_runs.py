@@ -28,7 +28,7 @@ def words(arrays: list[str], teacher: Path, name: str, *more: str) -> list[str]:
     return [*arrays, f"teacher={teacher}", *student, f"method={name}", *SMALL.get(name, []), *more]
 
 
-@pytest.mark.parametrize("name", [*NAMES, "ctkd"])
+@pytest.mark.parametrize("name", [*NAMES, "ctkd", "eakd", "sdd", "wkd"])
 def test_every_method_distils(mcld: Mcld, arrays: list[str], teacher: Path, name: str) -> None:
     status, _, err = mcld("distill", *words(arrays, teacher, name), "run=r")
     assert status == 0, err

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from mcld.methods import KD
 from mcld.models.network import ModelSpec, load_weights
 from mcld.runs import RunDirectory
 from mcld.training.checkpoint import list_checkpoints
@@ -113,9 +114,13 @@ def test_plain_training_says_how_far_it_agrees_with_a_teacher(
     assert row["loss"] == row["ce"]
 
 
-def test_a_loss_that_is_no_number_stops_the_run(mcld: Mcld, arrays: list[str], teacher: Path, tmp_path: Path) -> None:
-    words = [*SMALL, "method=kd", "method.temperature=1e30", "schedule.lr=1e-6", "run=run"]
-    status, _, err = mcld("distill", *arrays, f"teacher={teacher}", *words)
+def test_a_loss_that_is_no_number_stops_the_run(
+    mcld: Mcld, arrays: list[str], teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [*SMALL, "method=kd", "schedule.lr=1e-6", "run=run"]
+    with monkeypatch.context() as patch:
+        patch.setattr(KD, "terms", lambda self, student, *_: {"kl": math.nan * student.sum()})
+        status, _, err = mcld("distill", *arrays, f"teacher={teacher}", *words)
     assert status == 1
     assert "the loss term 'kl' became NaN or Inf in epoch 1, step 1; there is no checkpoint yet" in err
     assert err.count("\n") == 1

@@ -49,6 +49,12 @@ def test_every_schedule_stays_between_nothing_and_the_peak(name: str) -> None:
     [
         ("linear", 0.0, [], "schedule=linear: no such schedule; expected one of cosine"),
         ("step", 1.0, [], r"schedule.warmup=1.0; expected a fraction"),
+        (
+            "step",
+            0.0,
+            [0.5, 0.2],
+            r"=\[0.5, 0.2\]; expected fractions of the run, each above the last",
+        ),
         ("step", 0.0, [150, 180], r"schedule.milestones=\[150, 180\]; expected fractions"),
     ],
 )

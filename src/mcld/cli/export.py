@@ -28,10 +28,10 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(list(arguments))
 
     from mcld.models.export import export_network
-    from mcld.training.networks import load_run, unfinished
+    from mcld.training.networks import load_run, unfinished, weights_line
 
     network = load_run(given.run, given.weights)
-    for line in unfinished(given.run):
+    for line in [weights_line(given.run, given.weights), *unfinished(given.run)]:
         print(printable(line))
     default = Path(given.run).resolve()
     out = Path(given.out) if given.out else default.with_name(f"{default.name}-{given.weights}")

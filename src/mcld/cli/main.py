@@ -12,7 +12,7 @@ from typing import NoReturn
 import mcld
 from mcld.errors import InputError, explain, unknown_name
 from mcld.plugins import load_plugin, take_plugins
-from mcld.text import printable
+from mcld.text import brief, printable
 
 COMMANDS = {
     "demo": "See in three minutes what distillation does: a teacher, and the same student with and without it.",
@@ -148,5 +148,5 @@ def _failed_first(status: int, known: bool) -> int | None:
 
 
 def _fail(message: str, status: int) -> int:
-    print(f"mcld: {printable(message)}", file=sys.stderr)
+    print(f"mcld: {brief(printable(message))}", file=sys.stderr)
     return status

@@ -15,7 +15,7 @@ from mcld.checks import check_names
 from mcld.configs import schema
 from mcld.configs.data import DATA_OPTIONS
 from mcld.configs.expand import NAMED
-from mcld.configs.values import MISSING, check_key, convert, leaves, spread, with_values
+from mcld.configs.values import MISSING, check_key, check_meaning, convert, leaves, spread, with_values
 from mcld.configs.words import Word, read, refer, value_of
 from mcld.configs.yaml_text import read_yaml_text
 from mcld.errors import InputError
@@ -74,10 +74,12 @@ def settings_from(command: Command, asked: Mapping[str, Any]) -> Settings:
                 parent, _, last = key.rpartition(".")
                 if parent.rpartition(".")[2] == "options" and parent in known:  # open: the architecture checks them
                     one = value_of(value, Any) if isinstance(value, Word) else value
+                    check_meaning(one)
                     values[parent] = {**values.get(parent, {}), last: one}
                     continue
                 check_key(key, known)
                 values[key] = (value_of if isinstance(value, Word) else _converted)(value, known[key])
+                check_meaning(values[key])
             except InputError as error:
                 said = asked[group].said if isinstance(asked[group], Word) else f"{key}={value}"
                 raise InputError(str(error) if str(error).startswith("cannot read") else f"{said}: {error}") from error
@@ -182,6 +184,8 @@ def _choice(group: str, asked: Mapping[str, Any], known: Sequence[str]) -> str |
     given = asked.get(group, asked.get(f"{group}.name"))
     if given is None:
         return None
+    if isinstance(given, Word) and given.text in ("", "null"):
+        raise InputError(f"{given.said}: expected a name")
     name = (
         value_of(given, str) if isinstance(given, Word) else given.get("name") if isinstance(given, Mapping) else given
     )

@@ -4,12 +4,14 @@ import dataclasses
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import PurePath
 from typing import Any, TypeVar
 
 from mcld.errors import InputError, did_you_mean
 
 MISSING = "???"
 """The default of an option that has to be given."""
+LONGEST = 255  # bytes of a file's name, on every common file system
 Node = TypeVar("Node", bound=Any)
 _WORDS = {bool: "true or false", int: "an integer", float: "a number", str: "text", list: "a list", dict: "a mapping"}
 
@@ -79,12 +81,34 @@ def convert(kind: Any, value: Any) -> Any:
                 return int(value)
             if one is float and (text or type(value) is int):
                 return float(value)
+            if one is str and isinstance(value, PurePath):
+                return str(value)
             if one is str and isinstance(value, bool | int | float):
                 return str(value).lower() if isinstance(value, bool) else str(value)
         except (ValueError, OverflowError):  # another of the kinds may take it
             continue
     right = " or ".join(_WORDS.get(typing.get_origin(one) or one, str(one)) for one in kinds if one is not type(None))
     raise InputError(f"expected {right}, not {'null' if value is None else repr(value)}")
+
+
+def check_meaning(value: Any) -> None:
+    """Check that a value that somebody gave can mean something, whatever its setting.
+
+    Raises:
+        InputError: for an empty text or list, a NUL byte, and a name that no file can have.
+    """
+    if isinstance(value, str):
+        if value == "":
+            raise InputError("there is nothing after the equals sign; expected a value, or null for none")
+        if "\0" in value:
+            raise InputError("the value holds a NUL byte; expected a name without")
+        if any(len(part.encode(errors="replace")) > LONGEST for part in value.split("/")):
+            raise InputError(f"a name of more than {LONGEST} bytes; expected a shorter one")
+    elif isinstance(value, list):
+        if not value:
+            raise InputError("the list is empty; expected at least one value, or null for none")
+        for inner in value:
+            check_meaning(inner)
 
 
 def with_values(node: Node, values: Mapping[str, Any], prefix: str = "") -> Node:

@@ -5,7 +5,6 @@ import itertools
 import re
 import typing
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -15,6 +14,7 @@ from hydra.errors import HydraException
 from mcld.configs.expand import NAMED, expand
 from mcld.configs.values import convert, kinds_of
 from mcld.errors import InputError
+from mcld.files import home_path
 
 PATHS = ("run", "model.name", "teacher.name", "teacher.store", "student.name", "data.path", "data.train", "data.val")
 
@@ -64,7 +64,7 @@ def value_of(word: Word, kind: Any) -> Any:
     if bool in kinds and text.lower() in ("true", "false"):
         return text.lower() == "true"
     if str in kinds:
-        return str(Path(text).expanduser()) if text.startswith("~") else text
+        return str(home_path(text)) if text.startswith("~") else text
     if kind is Any or text[:1] in ("[", "{") or typing.get_origin(kinds[0]) is not None:
         return convert(kind, _parsed(word).value())
     return convert(kind, text)

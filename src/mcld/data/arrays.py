@@ -1,6 +1,5 @@
 """A user's own images and labels in two npz files."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from mcld.data._types import DataSet
 from mcld.data.memory import tensor_data
 from mcld.data.npz import Header, NpzFile, too_large
 from mcld.errors import InputError
+from mcld.files import home_path
 from mcld.text import name_of
 
 _LAYOUT = "expected an npz file with images (N, H, W) or (N, H, W, 3) uint8 and labels (N,) integers"
@@ -78,7 +78,7 @@ def load(options: Arrays) -> DataSet:
 def _read(given: str, max_gb: float | None) -> _Part:
     """(images (N, channels, H, W), labels (N,), names or None) of one file, read once it is known to fit."""
     try:
-        with NpzFile(Path(given).expanduser()) as archive:
+        with NpzFile(home_path(given)) as archive:
             missing = [key for key in ("images", "labels") if key not in archive.names]
             if missing:
                 raise InputError(f"{given} has no {' and no '.join(missing)}, only {handful(archive.names)}; {_LAYOUT}")

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from mcld.errors import InputError
-from mcld.files import atomic_write_text, read_text
+from mcld.files import atomic_write_text, home_path, read_text
 
 
 def cache_dir() -> Path:
     """``$MCLD_CACHE``, or ``$XDG_CACHE_HOME/mcld``, or ``~/.cache/mcld``; it need not exist yet."""
     if os.environ.get("MCLD_CACHE"):
-        return Path(os.environ["MCLD_CACHE"]).expanduser()
+        return home_path(os.environ["MCLD_CACHE"])
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "mcld"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mcld.data.cache import cache_dir
 from mcld.errors import InputError
+from mcld.files import home_path
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ def locate(archive: Archive, path: str | None, download: bool) -> Path:
     Raises:
         InputError: with the steps to do by hand, when it is not there and cannot be fetched.
     """
-    root = Path(path).expanduser() if path else cache_dir() / "datasets"
+    root = home_path(path) if path else cache_dir() / "datasets"
     folder = root / archive.folder
     if folder.is_dir():
         return folder

@@ -18,6 +18,7 @@ from mcld.data.images import Reading, check_files, sort_out
 from mcld.data.pixels import Depth, Peak, check_colour, depth_of
 from mcld.data.views import SeedViews
 from mcld.errors import InputError
+from mcld.files import home_path
 from mcld.text import name_of
 
 LAYOUT = "expected train/CLASS/IMAGE and val/CLASS/IMAGE (or valid/, validation/, dev/)"
@@ -109,7 +110,7 @@ def find_root(given: str) -> Path:
     Raises:
         InputError: when there is none.
     """
-    root = Path(given).expanduser()
+    root = home_path(given)
     if not root.is_dir():
         raise InputError(
             f"{given} is {'a file' if root.exists() else 'not there'}; expected a folder with {LAYOUT[9:]}"

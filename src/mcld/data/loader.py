@@ -3,16 +3,13 @@
 import hashlib
 import os
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from mcld.data._types import Batch, Split
+from mcld.data.crew import Chunks, Workers, crew, read
 from mcld.errors import InputError
-
-_Chunks = list[tuple[Tensor, Tensor]]
 
 
 class TrainLoader:
@@ -67,7 +64,12 @@ class TrainLoader:
         self._sizes = [batch_size] * full + ([rest] if rest else [])
         self._split, self._seed, self._views = split, seed, views
         self._device, self._rank, self._world = torch.device(device), rank, world
-        self._fetcher = _Fetcher(split, self._device, _workers(split, workers, world))
+        size = max(self._sizes) // world * views
+        self._fetcher = _Fetcher(split, self._device, _workers(split, workers, world), size)
+        self.notes = self._fetcher.notes
+        if batch_size > len(split):
+            self.notes += (f"batch_size is {batch_size} and there are {len(split)} training images: one step an epoch",)
+        """What a person should know of how the images are read."""
 
     def plan(self, epoch: int) -> tuple[Tensor, Tensor]:
         """The epoch's order (N,) and the view ids (N, views) that go with it, for all processes together."""
@@ -143,7 +145,7 @@ def view_batches(
     if len(index) == 0:  # torch.split of an empty tensor would still return one empty chunk
         return iter(())
     chunks = list(zip(torch.split(index, batch_size), torch.split(view, batch_size), strict=True))
-    return _Fetcher(split, torch.device(device), _workers(split, workers, 1))(chunks)
+    return _Fetcher(split, torch.device(device), _workers(split, workers, 1), len(chunks[0][0]))(chunks)
 
 
 def _check_rank(rank: int, world: int) -> None:
@@ -161,32 +163,32 @@ def _workers(split: Split, workers: int | None, world: int) -> int:
 
 
 class _Fetcher:
-    """Turns chunks of (index, view) into batches on the device, with or without worker processes."""
+    """Turns chunks of (index, view) into batches on the device, with or without worker processes.
 
-    def __init__(self, split: Split, device: torch.device, workers: int) -> None:
+    Args:
+        split: the images.
+        device: where the batches should be.
+        workers: how many may read.
+        size: images in the largest chunk, each in so many views.
+    """
+
+    def __init__(self, split: Split, device: torch.device, workers: int, size: int) -> None:
         self._split, self._device = split, device
-        self._sampler = _Sampler()
-        self._loader: DataLoader[Any] | None = None
+        self._pin = split.labels.device.type == "cpu" and device.type == "cuda"
+        self._workers: Workers | None = None
+        self.notes: tuple[str, ...] = ()
         if workers:
-            self._loader = DataLoader(
-                _Reader(split),
-                batch_size=None,
-                sampler=self._sampler,
-                num_workers=workers,
-                pin_memory=device.type == "cuda",
-                persistent_workers=True,
-                prefetch_factor=2,
-                # its own generator: without one, starting an epoch would draw from the process's random numbers
-                generator=torch.Generator(),
-            )
+            plain = split.images(torch.tensor([0]), torch.tensor([split.views.center]))
+            found = crew(workers, size * plain.nbytes)
+            self.notes = found.notes
+            self._workers = Workers(split, found, pin=self._pin)
 
-    def __call__(self, chunks: _Chunks) -> Iterator[Batch]:
-        if self._loader is not None:
-            self._sampler.chunks = chunks
-            for item in self._loader:
-                if isinstance(item, InputError):
-                    raise item
-                yield Batch(*(part.to(self._device, non_blocking=True) for part in item))
+    def __call__(self, chunks: Chunks) -> Iterator[Batch]:
+        if self._workers is not None:
+            for (index, view), images in zip(chunks, self._workers(chunks), strict=True):
+                label = self._split.labels[index]
+                index, view, label = (self._to(part, pin=self._pin) for part in (index, view, label))
+                yield Batch(index, view, self._to(images), label)
             return
         # An in-memory split on an accelerator wants its indices there: one copy per epoch instead of one per step.
         home = self._split.labels.device
@@ -195,44 +197,9 @@ class _Fetcher:
             index = torch.cat([index for index, _ in chunks]).to(home)
             view = torch.cat([view for _, view in chunks]).to(home)
             chunks = list(zip(torch.split(index, sizes), torch.split(view, sizes), strict=True))
-        pin = home.type == "cpu" and self._device.type == "cuda"
         for index, view in chunks:
-            batch = _read(self._split, index, view)
-            yield Batch(*((part.pin_memory() if pin else part).to(self._device, non_blocking=True) for part in batch))
+            batch = Batch(index, view, read(self._split, index, view), self._split.labels[index])
+            yield Batch(*(self._to(part, pin=self._pin) for part in batch))
 
-
-class _Sampler:
-    """The chunks of the epoch at hand: the loader asks again at the start of each.
-
-    As lists, since every tensor sent to a worker would hold a file descriptor. It must not refer to its loader: one
-    in a reference cycle is torn down by the garbage collector, which keeps worker processes waiting for seconds.
-    """
-
-    def __init__(self) -> None:
-        self.chunks: _Chunks = []
-
-    def __iter__(self) -> Iterator[tuple[list[int], list[Any]]]:
-        return ((index.tolist(), view.tolist()) for index, view in self.chunks)
-
-    def __len__(self) -> int:
-        return len(self.chunks)
-
-
-class _Reader(Dataset[Any]):
-    """Reads one chunk, in a worker process."""
-
-    def __init__(self, split: Split) -> None:
-        self._split = split
-
-    def __getitem__(self, chunk: tuple[list[int], list[Any]]) -> Batch | InputError:
-        try:
-            return _read(self._split, torch.tensor(chunk[0]), torch.tensor(chunk[1]))
-        except InputError as error:  # as a value: raised here, it would arrive wrapped in a page of traceback
-            return error
-
-
-def _read(split: Split, index: Tensor, view: Tensor) -> Batch:
-    if view.ndim == 1:
-        return Batch(index, view, split.images(index, view), split.labels[index])
-    images = split.images(index.repeat_interleave(view.shape[1]), view.flatten())
-    return Batch(index, view, images.view(*view.shape, *images.shape[1:]), split.labels[index])
+    def _to(self, part: Tensor, *, pin: bool = False) -> Tensor:
+        return (part.pin_memory() if pin else part).to(self._device, non_blocking=True)

@@ -98,6 +98,10 @@ class Method(nn.Module):
     others of the batch may say False, which is faster; it is wrong for all others, batch normalisation included."""
     ce_weight: float = 1.0
     """The weight of cross-entropy that belongs to the method; the training loop adds that term."""
+    task_terms: frozenset[str] = frozenset()
+    """Terms that are the task itself, such as cross-entropy of a second view, and not learnt from the teacher."""
+    target_terms: frozenset[str] = frozenset()
+    """Terms about the label's class alone, where others are about the other classes (``optimizer=deepkd``)."""
     reuses_classifier: bool = False
     """Whether the student is built with a projector and the teacher's own last layer in place of its last layer."""
     whole_bank: bool = False

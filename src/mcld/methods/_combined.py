@@ -52,8 +52,14 @@ class Combined(Method):
         self.separate_views = any(methods[name].separate_views for name in self.weights)
         self.reuses_classifier = any(methods[name].reuses_classifier for name in self.weights)
         self.requires_global_batch = any(methods[name].requires_global_batch for name in self.weights)
+        self.task_terms = self._named("task_terms")
+        self.target_terms = self._named("target_terms")
         self.whole_bank = any(methods[name].whole_bank for name in self.weights)
         self.ce_weight = max(methods[name].ce_weight for name in self.weights)
+
+    def _named(self, attribute: str) -> frozenset[str]:
+        """What each method says of its own terms, with their names here."""
+        return frozenset(f"{name}.{term}" for name, one in self.methods.items() for term in getattr(one, attribute))
 
     def prepare(self, student: Shapes, teacher: Shapes, images: int, epochs: int, labels: Tensor | None = None) -> None:
         """Prepare every method; see :meth:`Method.prepare`."""

@@ -107,6 +107,11 @@ def others(logits: Tensor, labels: Tensor) -> Tensor:
     return logits.gather(1, places + (places >= labels.unsqueeze(1)))
 
 
+def kl_rows(log_q: Tensor, log_p: Tensor) -> Tensor:
+    """KL(p ‖ q) along the last dimension, from the logarithms of the probabilities; ``F.kl_div`` has no vmap."""
+    return (log_p.exp() * (log_p - log_q)).sum(dim=-1)
+
+
 def check_two_classes(logits: Tensor) -> None:
     """Check that there is a class besides the label's.
 

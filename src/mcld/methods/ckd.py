@@ -5,7 +5,7 @@ from torch import Tensor
 from mcld.contrast import Contrast, Relation, contrast
 from mcld.methods._base import Terms
 from mcld.methods._logits import LogitMethod
-from mcld.options import Positive
+from mcld.options import Positive, Temperature
 from mcld.registry import register_method
 from mcld.rows import unit_rows
 
@@ -49,7 +49,7 @@ class CKD(LogitMethod):
         "places365": {"weight": 10.0},
     }
 
-    temperature: Positive = 1.0
+    temperature: Temperature = 1.0
     weight: Positive = 100.0
 
     def terms(self, student: Tensor, teacher: Tensor, labels: Tensor, progress: float) -> Terms:

@@ -11,7 +11,7 @@ from mcld.checks import check_row_integers
 from mcld.errors import InputError
 from mcld.methods._base import Outputs, Shapes, Terms
 from mcld.methods._features import POOLED, FeatureMethod, pooled_pair
-from mcld.options import Count, Positive, Rule
+from mcld.options import Count, Positive, Rule, Temperature
 from mcld.registry import register_method
 from mcld.rows import no_autocast, unit_rows
 
@@ -121,7 +121,7 @@ class CRD(FeatureMethod):
     weight: Positive = 0.8
     negatives: Count = 16384
     dim: Count = 128
-    temperature: Positive = 0.07
+    temperature: Temperature = 0.07
     momentum: Annotated[float, Rule(lambda x: 0 <= x < 1, "at least 0 and below 1")] = 0.5
 
     def __post_init__(self) -> None:

@@ -9,18 +9,24 @@ from torch import Tensor, nn
 from mcld.methods._base import Terms
 from mcld.methods._logits import LogitMethod
 from mcld.methods.kd import kd_loss
-from mcld.options import Positive
+from mcld.options import Positive, Temperature
 from mcld.registry import register_method
 
 
 class ReverseGradient(torch.autograd.Function):
     """The identity, whose gradient is multiplied by −strength."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, strength: float) -> Tensor:
+    def forward(x: Tensor, strength: float) -> Tensor:  # noqa: ARG004 - for setup_context
         """Return x."""
-        ctx.strength = strength
         return x.view_as(x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:  # noqa: ARG004 - torch's own
+        """Keep the strength."""
+        ctx.strength = inputs[1]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
@@ -66,7 +72,7 @@ class CTKD(LogitMethod):
     requires_global_batch = False
     ce_weight = 0.1
 
-    start: Positive = 1.0
+    start: Temperature = 1.0
     span: Positive = 20.0
     decay: Positive = 10.0
     weight: Positive = 0.9

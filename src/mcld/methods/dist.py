@@ -5,7 +5,7 @@ from torch import Tensor
 
 from mcld.methods._base import Terms
 from mcld.methods._logits import LogitMethod
-from mcld.options import NonNegative, Positive
+from mcld.options import NonNegative, Temperature
 from mcld.registry import register_method
 from mcld.rows import unit_rows
 
@@ -61,7 +61,7 @@ class DIST(LogitMethod):
     requires_global_batch = True
     presets = {"imagenet": {"temperature": 1.0}}  # noqa: RUF012 - declared as a ClassVar in Method
 
-    temperature: Positive = 4.0
+    temperature: Temperature = 4.0
     beta: NonNegative = 2.0
     gamma: NonNegative = 2.0
 

@@ -4,8 +4,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mcld.methods._base import Terms
-from mcld.methods._logits import LogitMethod, check_two_classes, others
-from mcld.options import NonNegative, Positive
+from mcld.methods._logits import LogitMethod, check_two_classes, kl_rows, others
+from mcld.options import Epochs, NonNegative, Temperature
 from mcld.registry import register_method
 
 PAIRS = {
@@ -64,7 +64,7 @@ def dkd_parts(student: Tensor, teacher: Tensor, labels: Tensor) -> tuple[Tensor,
         sides.append((target, rest.logsumexp(dim=1) - whole, F.log_softmax(rest, dim=1)))
     (target_t, rest_t, others_t), (target_s, rest_s, others_s) = sides
     first = target_t.exp() * (target_t - target_s) + rest_t.exp() * (rest_t - rest_s)
-    return first, F.kl_div(others_s, others_t, reduction="none", log_target=True).sum(dim=1)
+    return first, kl_rows(others_s, others_t)
 
 
 @register_method("dkd")
@@ -107,6 +107,7 @@ class DKD(LogitMethod):
     paper = "Zhao, Cui, Song, Qiu, Liang, CVPR 2022"
     year = 2022
     requires_global_batch = False
+    target_terms = frozenset({"target"})
     presets = {  # noqa: RUF012 - declared as a ClassVar in Method
         **{pair: {"beta": beta} for pair, beta in PAIRS.items()},
         **{f"{pair}-lskd": _lskd(*values) for pair, values in LSKD.items()},
@@ -114,10 +115,10 @@ class DKD(LogitMethod):
         "imagenet-resnet50-MobileNetV1": {"temperature": 1.0, "beta": 2.0, "warmup": 1.0},
     }
 
-    temperature: Positive = 4.0
+    temperature: Temperature = 4.0
     alpha: NonNegative = 1.0
     beta: NonNegative = 8.0
-    warmup: NonNegative = 20.0
+    warmup: Epochs = 20.0
 
     def terms(self, student: Tensor, teacher: Tensor, labels: Tensor, progress: float) -> Terms:
         """Return ``target`` and ``nontarget``; see :meth:`LogitMethod.terms`."""

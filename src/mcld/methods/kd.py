@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mcld.methods._base import Terms
-from mcld.methods._logits import LogitMethod
-from mcld.options import Positive
+from mcld.methods._logits import LogitMethod, check_two_classes, kl_rows
+from mcld.methods.dkd import dkd_parts
+from mcld.options import Positive, Temperature
 from mcld.registry import register_method
 from mcld.rows import at_least_float32
 
@@ -27,7 +28,7 @@ def kd_loss(student: Tensor, teacher: Tensor, temperature: float | Tensor) -> Te
     s, t = at_least_float32(student, teacher)
     log_p = F.log_softmax(t / temperature, dim=1)
     log_q = F.log_softmax(s / temperature, dim=1)
-    return temperature**2 * F.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
+    return temperature**2 * kl_rows(log_q, log_p).mean()
 
 
 def kd_total(student: Tensor, teacher: Tensor, temperatures: Sequence[float]) -> Tensor:
@@ -39,7 +40,7 @@ def kd_total(student: Tensor, teacher: Tensor, temperatures: Sequence[float]) ->
         temperatures: each > 0.
     """
     log_q, log_p = (F.log_softmax(torch.stack([x / T for T in temperatures]), dim=2) for x in (student, teacher))
-    losses = F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=2).mean(dim=1)
+    losses = kl_rows(log_q, log_p).mean(dim=1)
     return torch.stack([T**2 * loss for T, loss in zip(temperatures, losses.unbind(), strict=True)]).sum()
 
 
@@ -57,9 +58,14 @@ class KD(LogitMethod):
     With ``standardize`` this is LSKD (Sun et al. 2024, arXiv 2403.01427): the published base temperature is then 2 and
     the weight 9, both in the presets that end in ``lskd``, and cross-entropy keeps its 0.1.
 
+    With ``decoupled`` the same loss comes in two terms (:func:`mcld.methods.dkd.dkd_parts`): ``target``, the KL of
+    (probability of the label, the rest), and ``nontarget``, the KL among the other classes times the teacher's
+    probability of these. ``optimizer=deepkd`` takes their gradients apart.
+
     Args:
         temperature: T > 0.
         weight: > 0.
+        decoupled: true or false; name the part of the label's class and that of the others apart.
 
     Raises:
         InputError: for an option out of range.
@@ -92,9 +98,23 @@ class KD(LogitMethod):
     }
     preset_ce_weights = {"imagenet": 0.5}  # noqa: RUF012 - declared as a ClassVar in Method
 
-    temperature: Positive = 4.0
+    temperature: Temperature = 4.0
     weight: Positive = 0.9
+    decoupled: bool = False
+
+    def __post_init__(self) -> None:
+        """Say which term is about the label's class."""
+        super().__post_init__()
+        if self.decoupled:
+            self.target_terms = frozenset({"target"})
 
     def terms(self, student: Tensor, teacher: Tensor, labels: Tensor, progress: float) -> Terms:
-        """Return ``{"kl": ...}``; see :meth:`LogitMethod.terms`."""
+        """Return ``{"kl": ...}``, or ``target`` and ``nontarget``; see :meth:`LogitMethod.terms`."""
+        if self.decoupled:
+            check_two_classes(student)
+            s, t = student / self.temperature, teacher / self.temperature
+            target, nontarget = dkd_parts(s, t, labels)
+            others = 1 - t.softmax(dim=1).gather(1, labels.unsqueeze(1)).squeeze(1)
+            scale = self.weight * self.temperature**2
+            return {"target": scale * target.mean(), "nontarget": scale * (others * nontarget).mean()}
         return {"kl": self.weight * kd_loss(student, teacher, self.temperature)}

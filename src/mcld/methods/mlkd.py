@@ -9,7 +9,7 @@ from torch import Tensor
 from mcld.methods._base import Terms
 from mcld.methods._logits import LogitMethod, Pair
 from mcld.methods.kd import kd_total
-from mcld.options import NonNegative, Positive
+from mcld.options import NonNegative, Positive, Temperature
 from mcld.registry import register_method
 
 MORE_TEMPERATURES = (3.0, 5.0, 2.0, 6.0)
@@ -91,6 +91,7 @@ class MLKD(LogitMethod):
     paper = "Jin, Wang, Lin, CVPR 2023"
     year = 2023
     requires_global_batch = True
+    task_terms = frozenset({"ce_strong"})
     views = 2
     second_policy = "rand"
     ce_weight = 0.1
@@ -102,7 +103,7 @@ class MLKD(LogitMethod):
         "resnet32x4-ShuffleV2-lskd": _lskd(6.0),
     }
 
-    temperature: Positive = 4.0
+    temperature: Temperature = 4.0
     weight: Positive = 0.9
     strong_ce_weight: NonNegative = 0.1
     as_published: bool = False

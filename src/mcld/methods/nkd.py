@@ -5,7 +5,7 @@ from torch import Tensor
 
 from mcld.methods._base import Terms
 from mcld.methods._logits import LogitMethod, check_two_classes, others
-from mcld.options import NonNegative, Positive
+from mcld.options import NonNegative, Temperature
 from mcld.registry import register_method
 
 
@@ -41,12 +41,13 @@ class NKD(LogitMethod):
     paper = "Yang, Zeng, Li, Zhang, Yuan, Li, ICCV 2023"
     year = 2023
     requires_global_batch = False
+    target_terms = frozenset({"target"})
     presets = {  # noqa: RUF012 - declared as a ClassVar in Method
         "ResNet34-ResNet18": {"temperature": 3.0, "gamma": 3.5},
         "deit3_small-deit_tiny": {"temperature": 1.0, "gamma": 1.0},
     }
 
-    temperature: Positive = 1.0
+    temperature: Temperature = 1.0
     gamma: NonNegative = 1.5
 
     def terms(self, student: Tensor, teacher: Tensor, labels: Tensor, progress: float) -> Terms:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mcld.methods._base import Outputs, Shapes, Terms
 from mcld.methods._features import FeatureMethod, paired, paired_shapes
-from mcld.options import Count, NonNegative, Positive, one_of
+from mcld.options import Count, Epochs, Positive, one_of
 from mcld.registry import register_method
 from mcld.rows import at_least_float32
 
@@ -116,7 +116,7 @@ class ReviewKD(FeatureMethod):
     }
 
     weight: Positive = 1.0
-    warmup: NonNegative = 20.0
+    warmup: Epochs = 20.0
     width: Count = 512
     preactivation: Annotated[str, one_of("none", "teacher", "both")] = "teacher"
 

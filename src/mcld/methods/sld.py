@@ -77,6 +77,7 @@ class SLD(LogitMethod):
     paper = "Limantoro, Lin, Wang, Tsai, Shuai, Huang, Cheng, Multimedia Systems 2025"
     year = 2025
     requires_global_batch = False
+    task_terms = frozenset({"ce_strong"})
     views = 2
     second_policy = "rand"
     ce_weight = 0.1

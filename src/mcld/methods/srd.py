@@ -56,7 +56,7 @@ class SRD(FeatureMethod):
     presets = {"imagenet": {"weight": 2.0}}  # noqa: RUF012 - declared as a ClassVar in Method
 
     weight: Positive = 1.0
-    alpha: Annotated[float, Rule(lambda x: x > 1, "more than 1")] = 4.0
+    alpha: Annotated[float, Rule(lambda x: 1 < x <= 100, "more than 1, up to 100")] = 4.0
 
     def __post_init__(self) -> None:
         super().__post_init__()

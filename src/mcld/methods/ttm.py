@@ -4,8 +4,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mcld.methods._base import Terms
-from mcld.methods._logits import LogitMethod
-from mcld.options import Positive
+from mcld.methods._logits import LogitMethod, kl_rows
+from mcld.options import Positive, Temperature
 from mcld.registry import register_method
 
 
@@ -18,7 +18,7 @@ def ttm_parts(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
         temperature: T > 0, of the teacher alone.
     """
     log_p, log_q = F.log_softmax(teacher / temperature, dim=1), F.log_softmax(student, dim=1)
-    return F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=1)
+    return kl_rows(log_q, log_p)
 
 
 @register_method("ttm")
@@ -54,7 +54,7 @@ class TTM(LogitMethod):
     year = 2024
     requires_global_batch = False
 
-    temperature: Positive = 10.0
+    temperature: Temperature = 10.0
     weight: Positive = 45.0
 
     def terms(self, student: Tensor, teacher: Tensor, labels: Tensor, progress: float) -> Terms:

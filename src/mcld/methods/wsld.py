@@ -6,7 +6,7 @@ from torch import Tensor
 
 from mcld.methods._base import Terms
 from mcld.methods._logits import LogitMethod
-from mcld.options import Positive
+from mcld.options import Positive, Temperature
 from mcld.registry import register_method
 
 
@@ -42,7 +42,7 @@ class WSLD(LogitMethod):
     year = 2021
     requires_global_batch = False
 
-    temperature: Positive = 2.0
+    temperature: Temperature = 2.0
     weight: Positive = 2.5
 
     def terms(self, student: Tensor, teacher: Tensor, labels: Tensor, progress: float) -> Terms:

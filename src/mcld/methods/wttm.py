@@ -6,7 +6,7 @@ from torch import Tensor
 from mcld.methods._base import Terms
 from mcld.methods._logits import LogitMethod
 from mcld.methods.ttm import ttm_parts
-from mcld.options import Positive
+from mcld.options import Positive, Temperature
 from mcld.registry import register_method
 
 
@@ -53,7 +53,7 @@ class WTTM(LogitMethod):
     year = 2024
     requires_global_batch = False
 
-    temperature: Positive = 5.0
+    temperature: Temperature = 5.0
     weight: Positive = 4.0
 
     def terms(self, student: Tensor, teacher: Tensor, labels: Tensor, progress: float) -> Terms:

@@ -6,6 +6,7 @@ import os
 import re
 import warnings
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from mcld.errors import InputError
 from mcld.files import MORE, largest_file, open_regular, read_file
+from mcld.models._digest import Digests, kept_digests, state_digest
 
 # What training scripts put beside the weights and what can do no harm: parsed arguments, and numpy numbers (a reported
 # accuracy), under numpy's old and new module name. Only numeric dtypes: others may hold Python objects.
@@ -35,15 +37,30 @@ _REASON = re.compile(r"(?:WeightsUnpickler error: |^(?!Weights only))(.*?)(?: Ch
 
 
 def read_safetensors(file: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """Read a safetensors file.
+    """Read a safetensors file; where a digest was written with the weights, they are checked against it.
 
     Raises:
         InputError: when the file is absent, cut short or damaged.
     """
+    data = _bytes(Path(file))
     try:
-        return safetensors.torch.load(_bytes(Path(file)))
+        state = safetensors.torch.load(data)
     except safetensors.SafetensorError as error:
         raise InputError(f"{file} is not a whole safetensors file ({error}); it may be cut short or damaged") from error
+    kept = kept_digests(data)
+    if kept is not None and kept.weights != state_digest(state, kept.spec):
+        raise InputError(f"{file} is damaged: its weights do not match the digest that was written with them")
+    return state
+
+
+def read_digests(file: str | os.PathLike[str]) -> Digests | None:
+    """The digests that a safetensors file keeps with its weights, unchecked; None where there are none.
+
+    Raises:
+        InputError: when there is no such file.
+    """
+    length = int.from_bytes(_bytes(Path(file), 8), "little")
+    return kept_digests(_bytes(Path(file), 8 + length)) if length < 2**27 else None
 
 
 def read_torch(file: str | os.PathLike[str]) -> Any:
@@ -67,6 +84,7 @@ def unpickle(data: bytes, path: Path) -> Any:
         InputError: as :func:`read_torch`.
     """
     _check_unpacked(data, path)
+    _check_sums(data, path)
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_HARMLESS):
             warnings.simplefilter("ignore")  # of old storage types in files that somebody else wrote
@@ -107,6 +125,26 @@ def _check_unpacked(data: bytes, path: Path) -> None:
         return  # PyTorch's own reader says what is wrong with it
     if size > largest_file():
         raise InputError(f"{path} would take {size:,} bytes unpacked; expected at most {largest_file():,}, or {MORE}")
+
+
+def _check_sums(data: bytes, path: Path) -> None:
+    """Check the sums that ``torch.save`` writes into its files, which ``torch.load`` does not look at.
+
+    Raises:
+        InputError: when a part does not match its sum.
+    """
+    if data[:2] != b"PK":
+        return  # the older kind of file has none
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as parts:
+            damaged = parts.testzip()
+    except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, ValueError):
+        return  # PyTorch's own reader says what is wrong with it
+    if damaged is not None:
+        raise InputError(
+            f"{path} is damaged: its part {damaged} does not match its checksum; expected a whole file (one written "
+            "with torch.serialization.set_crc32_options(False) has none: write it anew without that, or as safetensors)"
+        )
 
 
 def _bytes(path: Path, count: int | None = None) -> bytes:

@@ -93,7 +93,7 @@ def _plain(network: Network, out: Path) -> list[str]:
         out.mkdir(exist_ok=True)
     except OSError as error:
         raise InputError(f"--out {out} cannot be made: {error.strerror}") from error
-    save_weights(network.model, out / "model.safetensors")
+    save_weights(network, out / "model.safetensors")
     spec = json.dumps(network.spec.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
     atomic_write_text(out / "model.json", spec + "\n")
     return [

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mcld.errors import InputError
 from mcld.files import atomic_write_bytes
+from mcld.models._digest import KEY, Digests, json_digest, state_digest
 from mcld.models._fitting import fill, fits, mismatch
 from mcld.models._head import find_head, replace_head
 from mcld.models._reading import read_safetensors
@@ -190,25 +191,32 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 def save_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
-    """Write the state dict of the architecture as safetensors, whole or not at all.
+    """Write the state dict of the architecture as safetensors, whole or not at all; see :func:`save_state`.
 
     The keys are the architecture's own, without any prefix, so that they load anywhere.
 
     Raises:
         InputError: when the file cannot be written.
     """
-    save_state(unwrap(model).state_dict(), path)
+    save_state(unwrap(model).state_dict(), path, model.spec if isinstance(model, Network) else None)
 
 
-def save_state(state: Mapping[str, Tensor], path: str | os.PathLike[str]) -> None:
-    """Write a state dict as safetensors, whole or not at all.
+def save_state(state: Mapping[str, Tensor], path: str | os.PathLike[str], spec: ModelSpec | None = None) -> None:
+    """Write a state dict as safetensors, whole or not at all, with a digest that every reading checks.
+
+    Args:
+        state: the weights.
+        path: of the file.
+        spec: what they are of, whose digest is then kept, too.
 
     Raises:
         InputError: when the file cannot be written.
     """
     # Clones, because safetensors refuses tensors that share memory.
     copies = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
-    atomic_write_bytes(path, safetensors.torch.save(copies))
+    kept = "" if spec is None else json_digest(spec.to_dict())
+    metadata = {KEY: " ".join(Digests(state_digest(copies, kept), kept)).strip()}
+    atomic_write_bytes(path, safetensors.torch.save(copies, metadata=metadata))
 
 
 def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:

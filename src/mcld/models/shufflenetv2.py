@@ -74,13 +74,14 @@ class ShuffleNetV2(ZooModel):
         self.layer3 = _stage(232, 464, 4)
         self.conv2 = nn.Conv2d(464, 1024, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(1024)
+        self.relu = nn.ReLU()  # a module, so that a hook finds the maps that are averaged
         self.linear = nn.Linear(1024, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits (B, num_classes) of images (B, in_channels, H, W)."""
         x = F.relu(self.bn1(self.conv1(x)))
         x = self.layer3(self.layer2(self.layer1(x)))
-        logits: Tensor = self.linear(pool(F.relu(self.bn2(self.conv2(x)))))
+        logits: Tensor = self.linear(pool(self.relu(self.bn2(self.conv2(x)))))
         return logits
 
 

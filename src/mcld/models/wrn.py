@@ -72,6 +72,7 @@ class WideResNet(ZooModel):
         self.block2 = Stage(one, two, blocks, 2)
         self.block3 = Stage(two, three, blocks, 2)
         self.bn1 = nn.BatchNorm2d(three)
+        self.relu = nn.ReLU()  # a module, so that a hook finds the maps that are averaged
         self.fc = nn.Linear(three, num_classes)
         init_fan_out(self)
         nn.init.zeros_(self.fc.bias)
@@ -79,7 +80,7 @@ class WideResNet(ZooModel):
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits (B, num_classes) of images (B, in_channels, H, W)."""
         x = self.block3(self.block2(self.block1(self.conv1(x))))
-        logits: Tensor = self.fc(pool(F.relu(self.bn1(x))))
+        logits: Tensor = self.fc(pool(self.relu(self.bn1(x))))
         return logits
 
 

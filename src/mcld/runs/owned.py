@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +85,7 @@ class Owned:
             raise InputError(
                 f"run={target} holds more than a {self.what} ({some}); move that away, or choose another run=NAME"
             )
-        if not os.access(place, os.W_OK | os.X_OK):
+        if not _takes_folders(place):
             raise InputError(f"run={target} cannot be made: {place} is not writable")
 
     def check_files(self, path: str | os.PathLike[str]) -> None:
@@ -207,6 +208,17 @@ def lock(folder: Path, what: str) -> Iterator[None]:
                 "file system with locks"
             ) from error
         yield
+
+
+def _takes_folders(place: Path) -> bool:
+    """Whether a folder can be made in a place: where permissions allow it, /proc and full disks still do not."""
+    if not os.access(place, os.W_OK | os.X_OK):
+        return False
+    try:
+        Path(tempfile.mkdtemp(prefix=".mcld-", dir=place)).rmdir()
+    except OSError:
+        return False
+    return True
 
 
 def _is_empty(path: Path) -> bool:

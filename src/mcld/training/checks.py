@@ -4,6 +4,9 @@ from mcld.configs.schema import Distill, Run, Teacher
 from mcld.errors import InputError
 from mcld.training.schedule import check_schedule
 
+MOST = 1e6  # a weight or a time beyond it is a slip of the pen
+MOST_THREADS = 1024  # many more end the process: each has a stack
+
 
 def check_settings(settings: Run) -> None:
     """Check what can be checked without building anything.
@@ -23,28 +26,31 @@ def check_settings(settings: Run) -> None:
     for name, count in at_least_one.items():
         if count < 1:
             raise InputError(f"{name}={count}; expected at least 1")
-        if count >= 2**31:
-            raise InputError(f"{name}={count}; expected a number below 2**31")
+        most = MOST_THREADS if name == "threads" else 2**31 - 1
+        if count > most:
+            raise InputError(f"{name}={count}; expected at most {most:,}")
+    if schedule.lr is not None and not 0 < schedule.lr < float("inf"):
+        raise InputError(f"schedule.lr={schedule.lr}; expected a positive number")
     positive = {
-        "schedule.lr": schedule.lr,
         "optimizer.clip": optimizer.clip,
         "checkpoints.minutes": settings.checkpoints.minutes,
     }
     for name, value in positive.items():
-        if value is not None and not 0 < value < float("inf"):
-            raise InputError(f"{name}={value}; expected a positive number")
+        if value is not None and not 0 < value <= MOST:
+            raise InputError(f"{name}={value}; expected a positive number of at most {MOST:g}")
     not_negative = {
         "optimizer.weight_decay": optimizer.weight_decay,
         "schedule.gamma": schedule.gamma,
-        "seed": settings.seed,
     }
     if isinstance(settings, Distill) and settings.ce_weight is not None:
         not_negative["ce_weight"] = settings.ce_weight
     for name, value in not_negative.items():
-        if not 0 <= value < float("inf"):
-            raise InputError(f"{name}={value}; expected at least 0")
-    if settings.seed >= 2**62:
-        raise InputError(f"seed={settings.seed}; expected a number below 2**62")
+        if not 0 <= value <= MOST:
+            raise InputError(f"{name}={value}; expected at least 0 and at most {MOST:g}")
+    if not 0 <= settings.seed < 2**62:
+        raise InputError(f"seed={settings.seed}; expected a number below 2**62, at least 0")
+    if schedule.gamma > 1:
+        raise InputError(f"schedule.gamma={schedule.gamma}; expected at most 1: the learning rate falls by it")
     if optimizer.nesterov and optimizer.momentum == 0:
         raise InputError("optimizer.nesterov=true needs optimizer.momentum above 0")
     for name, value in {"label_smoothing": settings.label_smoothing, "optimizer.momentum": optimizer.momentum}.items():

@@ -39,6 +39,7 @@ from mcld.training.stop import Interrupted, StopRequest
 
 _PLACES = (
     *("data.path", "data.train", "data.val", "data.download", "model.checkpoint", "student.checkpoint"),
+    *("model.name", "student.name"),
     *("teacher.name", "teacher.checkpoint", "teacher.store"),
 )
 """Settings that may change while a run is interrupted: what is read from there is compared by content."""
@@ -386,8 +387,8 @@ class Loop:
             return
         self.run.write_metrics(position.history)
         if position.step == 0:
-            save_weights(self.parts.student.model, self.run.weights("last"))
-        save_state(position.best, self.run.weights("best"))
+            save_weights(self.parts.student, self.run.weights("last"))
+        save_state(position.best, self.run.weights("best"), self.parts.student.spec)
 
     def _draw(self, row: dict[str, float]) -> None:
         if self.writer is not None:

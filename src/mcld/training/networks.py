@@ -11,6 +11,8 @@ from mcld.configs.schema import Network as NetworkSettings
 from mcld.data import DataInfo, check_classes
 from mcld.errors import InputError
 from mcld.models import fitting_options, load_checkpoint
+from mcld.models._digest import json_digest
+from mcld.models._reading import read_digests
 from mcld.models.checkpoint import Part
 from mcld.models.network import ModelSpec, Network, load_weights
 from mcld.plugins import check_plugins
@@ -34,7 +36,7 @@ def build_network(settings: NetworkSettings, data: DataInfo, role: str, notes: l
         if settings.checkpoint or settings.options or settings.pretrained:
             raise InputError(f"{role}={name} is a run directory; it takes no checkpoint, options or pretrained")
         network = load_run(name, settings.weights)
-        notes += unfinished(name)
+        notes += [f"{role} {weights_line(name, settings.weights)}", *unfinished(name)]
         check_classes(network.spec.classes, data.classes, f"{role} {name}")
     else:
         if Path(name).exists() or (name.count("/") and name.split("/")[0] not in ("timm", "torchvision")):
@@ -122,5 +124,22 @@ def load_run(path: str, weights: str = "last") -> Network:
     if not file.is_file():
         raise InputError(f"run {path} has no {weights} weights yet; finish it first: mcld resume {path}")
     network = ModelSpec.from_dict(run.read_json(run.model)).build(pretrained=False)
-    load_weights(network.model, file)
+    try:
+        load_weights(network.model, file)
+    except InputError as error:
+        if not any(run.checkpoints.glob("*.ckpt")):
+            raise
+        raise InputError(f"{error}; the run's checkpoint writes it anew: mcld resume {path}") from error
     return network
+
+
+def weights_line(path: str, weights: str) -> str:
+    """What is known of the weights of a run directory, which were checked when they were read."""
+    run = RunDirectory.open(path)
+    kept = read_digests(run.weights(weights))
+    if kept is None:
+        return f"{path}: {weights} weights, without a digest (of an earlier mcld): damage to them would not be noticed"
+    line = f"{path}: {weights} weights, sha256 {kept.weights[:16]}, as they were written"
+    if kept.spec not in ("", json_digest(run.read_json(run.model))):
+        line += f"; warning: {run.model.name} beside them has changed since (damaged, or edited)"
+    return line

@@ -107,9 +107,21 @@ def build_parts(settings: Train | Distill) -> Parts:
         )
         shapes = student_features.shapes(), teacher_features.shapes()
         method.prepare(*shapes, len(data.train), settings.schedule.epochs, data.train.labels)
+    notes += short_ramps(method, settings.schedule.epochs)
     choose_layout(settings, student=student.model, method=method)
     torch.manual_seed(settings.seed + 3)  # for what is drawn during training
     return Parts(settings, data, student, teacher, method, ce_weight, notes, student_features, teacher_features)
+
+
+def short_ramps(method: Method, epochs: int) -> list[str]:
+    """A line for each method whose terms grow over more epochs than the run has."""
+    ramps = {type(part).__name__: vars(part).get("warmup") for part in method.modules() if isinstance(part, Method)}
+    return [
+        f"warning: {name} warms up over {warmup:g} epochs, the run has {epochs}: its terms reach {epochs / warmup:.2g} "
+        "of their weight"
+        for name, warmup in ramps.items()
+        if isinstance(warmup, int | float) and warmup > epochs
+    ]
 
 
 def build_data(settings: Train | Distill, method: Method) -> DataSet:

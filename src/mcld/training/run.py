@@ -5,7 +5,6 @@ import logging
 import os
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from mcld.data import DataInfo, DataSet
 from mcld.errors import InputError
 from mcld.evaluation import Accuracy
 from mcld.evaluation.cost import count_macs, count_parameters
-from mcld.files import atomic_write_text
+from mcld.files import atomic_write_text, home_path
 from mcld.models.network import Network
 from mcld.plugins import check_plugins, describe_plugins
 from mcld.runs import RunDirectory
@@ -201,7 +200,7 @@ def check_place(settings: Train | Distill, *, force: bool) -> None:
     for role in roles:
         inputs |= {role: getattr(settings, role).name, f"{role}.checkpoint": getattr(settings, role).checkpoint}
     for name, given in inputs.items():
-        source = Path(given or "").expanduser()
+        source = home_path(given or "")
         if given and source.exists() and source.resolve().is_relative_to(os.path.realpath(settings.run)):
             raise InputError(
                 f"run={settings.run} would replace {name}={given}, which it reads; choose another run=NAME"

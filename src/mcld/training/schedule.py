@@ -1,5 +1,6 @@
 """Learning-rate schedules: pure functions of the share of training that is done, so there is no state to restore."""
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -12,7 +13,7 @@ def check_schedule(name: str, warmup: float, milestones: Sequence[float]) -> Non
     """Check the settings of a schedule.
 
     Raises:
-        InputError: for an unknown name, or fractions of the run that are not between 0 and 1.
+        InputError: for an unknown name, or fractions of the run that are not between 0 and 1 or do not rise.
     """
     if name not in SCHEDULES:
         raise InputError(f"schedule={name}: no such schedule; expected one of {', '.join(SCHEDULES)}")
@@ -20,6 +21,8 @@ def check_schedule(name: str, warmup: float, milestones: Sequence[float]) -> Non
         raise InputError(f"schedule.warmup={warmup}; expected a fraction of the run, at least 0 and below 1")
     if any(not 0 <= point <= 1 for point in milestones):
         raise InputError(f"schedule.milestones={list(milestones)}; expected fractions of the run, from 0 to 1")
+    if any(after <= before for before, after in itertools.pairwise(milestones)):
+        raise InputError(f"schedule.milestones={list(milestones)}; expected fractions of the run, each above the last")
 
 
 def learning_rate_factor(

@@ -9,6 +9,7 @@ from mcld.data import DataSet
 from mcld.data.cache import cache_dir
 from mcld.data.views import APPROXIMATION
 from mcld.errors import InputError
+from mcld.files import home_path
 from mcld.methods import Method
 from mcld.models import Network
 from mcld.teacher import Header, LiveTeacher, LogitStore, StoredTeacher
@@ -107,7 +108,7 @@ def place(settings: Distill, teacher: Network, data: DataSet, kind: str, *, requ
     if given.store == "auto":
         name = f"{data.info.name}-{kind}-{teacher.spec.architecture.replace('/', '-')}-{header.key()}"
         return Place(cache_dir() / "logits" / name, header, required)
-    return Place(Path(given.store).expanduser() / kind, header, required=True)
+    return Place(home_path(given.store) / kind, header, required=True)
 
 
 def describe_place(place: Place) -> str:

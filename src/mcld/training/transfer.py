@@ -29,7 +29,7 @@ from mcld.models import Network
 from mcld.runs import Owned, RunDirectory
 from mcld.runs.environment import describe_environment
 from mcld.training.display import Display
-from mcld.training.networks import load_run, unfinished
+from mcld.training.networks import load_run, unfinished, weights_line
 from mcld.training.run import launch
 
 RESULT = "transfer.json"
@@ -106,7 +106,8 @@ def transfer(
         f"data {data.info.name}: {len(data.train):,} training and {len(data.val):,} validation images, "
         f"{len(data.info.classes)} classes, {'×'.join(map(str, data.info.image_size))} px"
     )
-    for note in [*data.notes, *(line for run in runs for line in unfinished(run))]:
+    known = [line for run in runs for line in (weights_line(run, settings.model.weights), *unfinished(run))]
+    for note in [*data.notes, *known]:
         display.line(note)
     readers = [_reader(candidate, data, display) for candidate in candidates]
     batch, workers = settings.data.batch_size, settings.data.workers

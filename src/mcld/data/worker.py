@@ -1,0 +1,42 @@
+"""How a loader's worker process comes and goes."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+
+def begin(_number: int) -> None:
+    """A worker ends when its parent does or says so, and leaves signals to the whole group to the parent."""
+    parents = {os.getppid()}
+    if (parent := multiprocessing.parent_process()) is not None and parent.pid is not None:
+        parents.add(parent.pid)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigtimedwait"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_watch, args=(os.getppid(), parents), daemon=True, name="parent").start()
+
+
+def _watch(parent: int, parents: set[int], interval: float = 0.25) -> None:
+    while os.getppid() == parent:
+        if not hasattr(signal, "sigtimedwait"):
+            time.sleep(interval)
+        elif (sent := signal.sigtimedwait({signal.SIGTERM}, interval)) is not None and sent.si_pid in parents:
+            break
+    os._exit(0)
+
+
+@contextlib.contextmanager
+def signals_held() -> Iterator[None]:
+    """Workers that begin in this context are not ended by a signal to the whole group before they know of it."""
+    if not hasattr(signal, "sigtimedwait"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
