@@ -11,12 +11,12 @@ import torch
 from safetensors.torch import load_file
 
 from mcld.bench.cell import run_cell
-from mcld.bench.measure import network_logits
 from mcld.bench.report import write_report
 from mcld.bench.suite import Cell
 from mcld.bench.suite_file import read_suite
 from mcld.data import load_data
 from mcld.errors import InputError
+from mcld.evaluation.logits import network_logits
 from mcld.runs.results import RESULTS
 from mcld.training.checkpoint import list_checkpoints
 from mcld.training.display import Display

@@ -58,6 +58,7 @@ def made_up(
     measured = {
         "images": IMAGES,
         "fingerprint": test,
+        "classes": ["a", "b", "c", "d"],
         "teacher": {**numbers, "top1": 0.9},
         "last": student,
         "best": student,
@@ -106,8 +107,13 @@ def test_the_numbers_are_those_of_the_runs(mcld: Mcld, suite: Suite, tmp_path: P
     }
 
     page = (tmp_path / "page/index.html").read_text()
-    assert not re.search(r"<script|<link|src=\"(?!data:)|url\(", page)
-    assert page.count("<img ") == page.count('alt="') == 6
+    assert not re.search(r"<script|<link|<img|src=\"|url\((?!#bench-)", page)
+    drawn = ["bench-correlations", "bench-cost", "bench-curves", "bench-differences", "bench-features", "bench-terms"]
+    assert sorted(file.stem for file in (tmp_path / "page/figures").iterdir()) == drawn
+    assert page.count('role="img" aria-label="') == len(drawn)
+    titles = re.findall(r'<th scope="col">([^<]*)', page)
+    assert titles[:4] == ["method", "seeds", "top-1 last", "− KD (95% interval)"]  # what a phone shows
+    assert "Grey: the other methods" not in page  # there are none
     assert "abacus &lt;9&gt;" in page
     for said in (
         "0123456789ab with changes",

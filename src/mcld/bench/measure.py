@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mcld.configs.schema import Distill
-from mcld.data import DataInfo, Split, eval_batches
+from mcld.data import DataInfo, Split
 from mcld.errors import InputError
 from mcld.evaluation.calibration import calibration_error
+from mcld.evaluation.logits import network_logits
 from mcld.evaluation.relations import correlation_difference
 from mcld.features import Features
 from mcld.files import atomic_write_bytes
@@ -47,6 +48,7 @@ def measure(settings: Distill, data: DataInfo, split: Split, cache: Path) -> dic
     found: dict[str, Any] = {
         "images": len(split),
         "fingerprint": split.fingerprint(),
+        "classes": list(data.classes),
         "teacher": _numbers(reference, labels),
     }
     for weights in WEIGHTS:
@@ -62,17 +64,6 @@ def measure(settings: Distill, data: DataInfo, split: Split, cache: Path) -> dic
             found["correlation_difference"] = pack_numbers(correlation_difference(logits, reference).numpy())
             found["features"] = _picture(network, split)
     return found
-
-
-def network_logits(network: Network, split: Split) -> Tensor:
-    """The network's logits (N, C) for the plain views, float32, on the CPU."""
-    device = _device()
-    network = network.to(device).eval()
-    rows = []
-    with torch.no_grad():
-        for batch in eval_batches(split, 256, device=device):
-            rows.append(network(batch.image).float().cpu())
-    return torch.cat(rows)
 
 
 def embed(features: NDArray[np.floating[Any]]) -> NDArray[np.float64]:

@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import mcld
 from mcld.bench.suite import Cell, Suite, difference
 from mcld.configs.compose import flatten
 from mcld.errors import InputError
 from mcld.files import atomic_write_text
-from mcld.report import pictures
-from mcld.report.comparison import Comparison, Row, compare, markdown, per_cent, points, runs_csv, table_csv
-from mcld.report.page import Picture, Section, page
+from mcld.report import bench_figures as drawn
+from mcld.report.comparison import Comparison, Row, compare, markdown, per_cent, points, runs_csv, table, table_csv
+from mcld.report.html import Figure, render, write_figures
 from mcld.runs.results import Results
 from mcld.runs.statistics import REPLICATES
 
@@ -31,7 +33,8 @@ def write_report(suite: Suite, folder: Path) -> list[str]:
     found = {cell.id: results for cell in cells if (results := cell.results()) is not None}
     if not found:
         raise InputError(f"{suite.file}: none of {len(cells)} cells is finished, in {suite.out}; run it first")
-    sections, lines = [], []
+    sections: list[dict[str, Any]] = []
+    comparisons, lines = [], []
     for pair in suite.pairs:
         own = [found[cell.id] for cell in cells if cell.pair == pair and cell.id in found]
         if not own:
@@ -41,10 +44,21 @@ def write_report(suite: Suite, folder: Path) -> list[str]:
             raise InputError(f"{pair}: its cells were tested on different images; run those of one kind again")
         planned = {method: entry.seeds for method, entry in suite.methods.items()}
         comparison = compare(pair, planned, own, suite.baseline)
-        section = Section(comparison, lead(comparison), _notices(comparison, own), _pictures(comparison))
-        sections.append(section)
-        lines += [f"{pair}: {section.lead}", *section.notices]
-    comparisons = [section.comparison for section in sections]
+        comparisons.append(comparison)
+        notices, said = _notices(comparison, own), lead(comparison)
+        titles, rows = table(comparison)
+        sections.append(
+            {
+                "title": pair if len(suite.pairs) > 1 else "",
+                "lead": said,
+                "notices": notices,
+                "titles": titles,
+                "rows": rows,
+                "best": comparison.best.method,
+                "figures": _figures(comparison, f"pair{len(comparisons)}" if len(suite.pairs) > 1 else "bench"),
+            }
+        )
+        lines += [f"{pair}: {said}", *notices]
     changed = [text for cell in cells if cell.id in found and (text := _changed(cell, found[cell.id]))]
     notices = []
     if len(found) < len(cells):
@@ -55,15 +69,20 @@ def write_report(suite: Suite, folder: Path) -> list[str]:
     note = "\n".join(f"{text}\n" for text in notices)
     folder.mkdir(parents=True, exist_ok=True)
     runs = list(found.values())
-    text = page(
-        suite.title,
-        f"{suite.name}: {', '.join(suite.pairs)}; {len(suite.methods)} methods, {len(runs)} finished runs",
-        notices,
-        sections,
-        facts(suite, runs),
-        [f"mcld bench {suite.file} --workers 2", f"mcld bench {suite.file} --report"],
-        [(name, " ".join(entry.words)) for name, entry in suite.methods.items()],
+    text = render(
+        "bench.html",
+        {
+            "title": suite.title,
+            "subtitle": f"{suite.name}: {', '.join(suite.pairs)}; {len(suite.methods)} methods, {len(runs)} finished",
+            "notices": notices,
+            "sections": sections,
+            "facts": facts(suite, runs),
+            "commands": [f"mcld bench {suite.file} --workers 2", f"mcld bench {suite.file} --report"],
+            "settings": [(name, " ".join(entry.words)) for name, entry in suite.methods.items()],
+            "version": mcld.__version__,
+        },
     )
+    write_figures([figure for section in sections for figure in section["figures"]], folder)
     atomic_write_text(folder / "index.html", text)
     head = f"# {suite.title}\n\n{note}\n" if note else f"# {suite.title}\n\n"
     atomic_write_text(folder / "table.md", head + markdown(comparisons) + _definitions(suite, runs))
@@ -193,50 +212,57 @@ def _notices(comparison: Comparison, runs: Sequence[Results]) -> list[str]:
     return notices
 
 
-def _pictures(comparison: Comparison) -> list[Picture]:
+def _figures(comparison: Comparison, name: str) -> list[Figure]:
+    grey = " Grey: the other methods." if len(comparison.notable) < len(comparison.rows) else ""
     shown = ", ".join(row.method for row in comparison.notable)
     made = [
-        Picture(
+        Figure(
+            f"{name}-curves",
             "Learning curves",
-            pictures.learning_curves(comparison),
+            drawn.learning_curves(comparison, f"{name}-curves"),
             f"Validation top-1 over epochs of {shown}",
-            "Validation top-1; the band is one standard deviation over the seeds. Grey: the other methods.",
+            "Validation top-1; the band is one standard deviation over the seeds." + grey,
         )
     ]
     if any(row.to_baseline for row in comparison.rows):
         made.append(
-            Picture(
+            Figure(
+                f"{name}-differences",
                 f"Difference to {comparison.baseline}",
-                pictures.differences(comparison),
+                drawn.differences(comparison, f"{name}-differences"),
                 "; ".join(f"{row.method} {points(row.to_baseline)}" for row in comparison.rows if row.to_baseline),
                 "Points of test top-1 after the last epoch, paired by seed and image, with the 95% interval. "
                 "Blue: MCLD.",
             )
         )
     made += [
-        Picture(
+        Figure(
+            f"{name}-cost",
             "Accuracy and cost",
-            pictures.accuracy_and_cost(comparison),
+            drawn.accuracy_and_cost(comparison, f"{name}-cost"),
             "; ".join(f"{r.method}: {per_cent(r.last)}% at {r.seconds.mean:.3g} s" for r in comparison.notable),
-            "Test top-1 with its standard deviation over the seeds, and what an epoch takes. Grey: the other methods.",
+            "Test top-1 with its standard deviation over the seeds, and what an epoch takes." + grey,
         ),
-        Picture(
+        Figure(
+            f"{name}-terms",
             "Share of each loss term",
-            pictures.term_shares(comparison),
+            drawn.term_shares(comparison, f"{name}-terms"),
             f"Shares of the loss terms over training of {shown}",
             "Of the weighted loss, by epoch; ce is the cross-entropy with the labels.",
         ),
-        Picture(
+        Figure(
+            f"{name}-correlations",
             "Correlations of classes, student against teacher",
-            pictures.correlation_maps(comparison),
+            drawn.correlation_maps(comparison, f"{name}-correlations"),
             f"Heat maps of the difference in class correlations for {shown}",
             "How far the correlation of two classes' logits over the test images is from the teacher's; lighter is "
             "nearer.",
         ),
     ]
-    if features := pictures.feature_maps(comparison):
+    if features := drawn.feature_maps(comparison, f"{name}-features"):
         made.append(
-            Picture(
+            Figure(
+                f"{name}-features",
                 "Features",
                 features,
                 f"t-SNE of the features of {shown}",

@@ -143,31 +143,21 @@ def markdown(comparisons: Sequence[Comparison]) -> str:
 
 def table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """Titles, and for each method its cells, for people: per cent and points."""
-    titles = ["method", "seeds", "top-1 last", "top-1 best epoch", "validation"]
+    titles = ["method", "seeds", "top-1 last"]
+    against: list[Callable[[Row], Difference | None]] = []  # beside the number, so that a phone shows them, too
     if comparison.baseline:
         titles.append(f"− {comparison.baseline} (95% interval)")
-    if comparison.rival:
-        titles.append(f"− {comparison.rival}, the best rival" if comparison.rival != comparison.baseline else "")
-    titles += ["agreement", "calibration error", "s / epoch"]
+        against.append(lambda row: row.to_baseline)
+    if comparison.rival and comparison.rival != comparison.baseline:
+        titles.append(f"− {comparison.rival}, the best rival")
+        against.append(lambda row: row.to_rival)
+    titles += ["top-1 best epoch", "validation", "agreement", "calibration error", "s / epoch"]
     rows = []
     for row in comparison.rows:
-        cells = [
-            row.method,
-            f"{row.last.n}" + (f" of {row.last.n + len(row.missing)}" if row.missing else ""),
-            per_cent(row.last),
-            per_cent(row.best),
-            per_cent(row.validation),
-        ]
-        if comparison.baseline:
-            cells.append(points(row.to_baseline))
-        if comparison.rival:
-            cells.append(points(row.to_rival))
-        cells += [per_cent(row.agreement, 1), per_cent(row.ece, 1), f"{row.seconds.mean:.1f}"]
-        rows.append(cells)
-    if "" in titles:  # baseline and best rival are the same method
-        place = titles.index("")
-        titles.pop(place)
-        rows = [[*cells[:place], *cells[place + 1 :]] for cells in rows]
+        seeds = f"{row.last.n}" + (f" of {row.last.n + len(row.missing)}" if row.missing else "")
+        cells = [row.method, seeds, per_cent(row.last), *(points(find(row)) for find in against)]
+        cells += [per_cent(row.best), per_cent(row.validation), per_cent(row.agreement, 1), per_cent(row.ece, 1)]
+        rows.append([*cells, f"{row.seconds.mean:.1f}"])
     return titles, rows
 
 

@@ -25,6 +25,9 @@ RUN = Owned(
         "last.safetensors",
         "best.safetensors",
         "log.txt",
+        "answers.npz",
+        "report.html",
+        "figures",
         "checkpoints",
         "tensorboard",
     },
@@ -45,6 +48,8 @@ class RunDirectory:
     ``last.safetensors``      its weights after the last epoch
     ``best.safetensors``      its weights after the epoch with the best validation top-1
     ``log.txt``               what the terminal said
+    ``report.html``           what came out, to look at; its figures as files are in ``figures/``
+    ``answers.npz``           what student and teacher answer on the validation images, for the report
     ``checkpoints/``          the state that ``mcld resume`` continues from
     ``tensorboard/``          the curves for TensorBoard
     ``results.json``          what ``mcld bench`` measured on its test data
@@ -59,6 +64,9 @@ class RunDirectory:
         self.summary = self.path / "summary.json"
         self.model = self.path / "model.json"
         self.log = self.path / "log.txt"
+        self.answers = self.path / "answers.npz"
+        self.report = self.path / "report.html"
+        self.figures = self.path / "figures"
         self.checkpoints = self.path / "checkpoints"
         self.tensorboard = self.path / "tensorboard"
 
