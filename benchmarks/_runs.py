@@ -51,9 +51,10 @@ class Training:
 
     def __init__(self, command: Literal["train", "distill"], words: list[str], folder: Path) -> None:
         settings = compose(command, [*words, "schedule.epochs=1000", f"run={folder / 'run'}"])
-        fabric = launch(settings)
+        parts = build_parts(settings)
+        fabric = launch(parts.settings)
         self.device = fabric.device
-        self.parts = build_parts(settings)
+        self.parts = parts.on(fabric.device)
         display = Display(silent=True)
         teacher, predictions, _ = _prepare_teacher(fabric, self.parts, display)
         self.loop = Loop(

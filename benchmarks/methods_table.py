@@ -89,6 +89,7 @@ class Training:
         settings = compose("distill", words)
         assert isinstance(settings, Distill)
         parts = build_parts(settings)
+        settings = parts.settings
         device = torch.device(given.device)
         self.data = parts.data.to(device)
         self.method = parts.method

@@ -241,8 +241,9 @@ def test_steps_do_not_wait(arrays: list[str], teacher: Path, tmp_path: Path, met
         f"run={tmp_path / 'run'}",
     ]
     settings = compose("distill", words)
-    fabric, parts = launch(settings), build_parts(settings)
-    parts.data = parts.data.to(fabric.device)
+    parts = build_parts(settings)
+    fabric = launch(parts.settings)
+    parts = parts.on(fabric.device)
     stop, run, silent = StopRequest(), RunDirectory(tmp_path), Display(silent=True)
     loop = Loop(fabric, parts, live_teacher(fabric, parts), None, run, silent, stop)
     bar = silent.bar(loop.total, 0, "")

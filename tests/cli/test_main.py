@@ -109,11 +109,21 @@ def test_lists(mcld: Mcld) -> None:
     assert "timm/pit_ti_224 is fitted to the images: img_size=32 patch_size=8 stride=4" in fitted
 
 
-def test_settings_can_be_looked_at_without_running(mcld: Mcld, tmp_path: Path) -> None:
-    status, out, _ = mcld("distill", "data=digits", "teacher=t", "student=resnet8", "method=kd", "--cfg", "job")
-    assert status == 0
-    assert "temperature: 4.0" in out
+def test_the_plan_can_be_looked_at_without_running(
+    mcld: Mcld, arrays: list[str], teacher: Path, tmp_path: Path
+) -> None:
+    words = ("distill", *arrays, f"teacher={teacher}", "student=resnet8", "method=kd", "schedule.epochs=1", "run=run")
+    status, out, err = mcld(*words, "--cfg", "job")
+    assert (status, err) == (0, "")
+    for said in ("temperature: 4.0", "  lr: 0.05", "precision: '32'", "classes: [a, b, c, d]", "image_size: [8, 8]"):
+        assert said in out
+    assert not re.search(r"(lr|precision|channels_last|compile|threads|ce_weight|run): (null|auto)$", out, re.MULTILINE)
     assert list(tmp_path.iterdir()) == []
+    assert mcld(*words)[0] == 0
+    assert (tmp_path / "run" / "config.yaml").read_text() == out
+    status, out, err = mcld("distill", "data=digits", "teacher=t", "student=resnet8", "--cfg", "job")
+    assert (status, out) == (2, "")
+    assert "there is no model 't'" in err
 
 
 def test_a_dry_run_tells_everything_and_writes_nothing(

@@ -12,9 +12,8 @@ def settings(*words: str) -> Run:
     return compose("train", ["data=digits", "model=resnet8", *words])
 
 
-def choose_all(chosen: Run, width: int = 16) -> None:
-    choose(chosen)
-    choose_layout(chosen, model=create_model("resnet8", 4, 3, width=width))
+def choose_all(chosen: Run, width: int = 16) -> Run:
+    return choose_layout(choose(chosen), model=create_model("resnet8", 4, 3, width=width))
 
 
 @pytest.mark.parametrize(
@@ -36,21 +35,15 @@ def choose_all(chosen: Run, width: int = 16) -> None:
     ],
 )
 def test_the_choice_follows_from_the_device_and_yields_to_the_settings(words: list[str], said: str) -> None:
-    chosen = settings(*words)
-    choose_all(chosen)
+    chosen = choose_all(settings(*words))
     assert describe_choices(chosen) == said
-    again = settings(*words)
-    choose_all(again)
-    assert again == chosen
-    choose_all(again)  # what is chosen stays
-    assert again == chosen
+    assert choose_all(settings(*words)) == chosen
+    assert choose_all(chosen) == chosen  # what is chosen stays
 
 
 def test_a_device_left_open_is_the_one_there_is() -> None:
     open_, named = settings(), settings("device=cuda" if torch.cuda.is_available() else "device=cpu")
-    choose_all(open_)
-    choose_all(named)
-    assert describe_choices(open_) == describe_choices(named)
+    assert describe_choices(choose_all(open_)) == describe_choices(choose_all(named))
 
 
 def test_what_cannot_be() -> None:
@@ -59,11 +52,9 @@ def test_what_cannot_be() -> None:
 
 
 def test_a_network_that_channels_last_would_crash_is_left_as_it_is() -> None:
-    narrow = settings("device=cpu")
-    choose_all(narrow, width=4)
+    narrow = choose_all(settings("device=cpu"), width=4)
     assert narrow.channels_last is False
-    on_cuda = settings("device=cuda", "channels_last=true")
-    choose_all(on_cuda, width=4)
+    on_cuda = choose_all(settings("device=cuda", "channels_last=true"), width=4)
     assert on_cuda.channels_last is True
     with pytest.raises(InputError, match=r"channels_last=true: PyTorch cannot train model\.layer2\.0\.downsample\.0 "):
         choose_all(settings("device=cpu", "channels_last=true"), width=4)
@@ -71,8 +62,6 @@ def test_a_network_that_channels_last_would_crash_is_left_as_it_is() -> None:
 
 def test_a_teacher_is_laid_out_by_the_device_whatever_the_student() -> None:
     """So that all students of one teacher see the same bits."""
-    wide, narrow = settings("device=cpu"), settings("device=cpu")
-    choose_all(wide)
-    choose_all(narrow, width=4)
+    wide, narrow = choose_all(settings("device=cpu")), choose_all(settings("device=cpu"), width=4)
     assert wide.channels_last is not narrow.channels_last
     assert teacher_channels_last(wide) is teacher_channels_last(narrow) is True

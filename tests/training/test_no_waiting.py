@@ -80,7 +80,8 @@ def test_no_step_asks(arrays: list[str], teacher: Path, tmp_path: Path, method: 
     words = [*arrays, f"teacher={teacher}", "student=resnet8", "schedule.epochs=3", f"optimizer={optimizer}"]
     words += [f"method={method}", "device=cpu", "threads=1", f"run={tmp_path / 'run'}"]
     settings = compose("distill", words)
-    fabric, parts = launch(settings), build_parts(settings)
+    parts = build_parts(settings)
+    fabric = launch(parts.settings)
     loop = Loop(
         fabric, parts, live_teacher(fabric, parts), None, RunDirectory(tmp_path), Display(silent=True), StopRequest()
     )

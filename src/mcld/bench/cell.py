@@ -9,6 +9,7 @@ from mcld.bench.measure import measure
 from mcld.bench.suite import Cell, difference
 from mcld.configs.compose import flatten, settings_from_yaml, with_absolute_paths
 from mcld.configs.schema import Distill
+from mcld.configs.values import with_values
 from mcld.data import load_data
 from mcld.errors import InputError
 from mcld.files import atomic_write_text, lock_file
@@ -34,8 +35,7 @@ def run_cell(cell: Cell, *, threads: int | None = None, display: Display | None 
         RunError: when the run cannot go on.
         Interrupted: when it was asked to stop; everything is saved.
     """
-    settings = cell.settings()
-    settings.threads = threads
+    settings = with_values(cell.settings(), {"threads": threads})
     display = display or Display()
     with _claimed(cell):
         if cell.finished():
@@ -52,9 +52,8 @@ def run_cell(cell: Cell, *, threads: int | None = None, display: Display | None 
 
 def _measure(cell: Cell, display: Display) -> None:
     run = RunDirectory.open(cell.run)
-    settings = settings_from_yaml(run.config)
+    settings = with_values(settings_from_yaml(run.config), {"run": str(cell.run)})
     assert isinstance(settings, Distill)
-    settings.run = str(cell.run)
     test = cell.test_data()
     data = load_data(**{field.name: getattr(test, field.name) for field in dataclasses.fields(test)})
     environment = run.read_json(run.environment)

@@ -1,6 +1,5 @@
 """What to compare, and the cells that it spells out to."""
 
-import copy
 import functools
 import re
 import shlex
@@ -12,6 +11,7 @@ from typing import Any
 from mcld.checks import check_names
 from mcld.configs.compose import Command, compose, flatten
 from mcld.configs.schema import Distill, Train
+from mcld.configs.values import with_values
 from mcld.errors import InputError
 from mcld.runs.results import RESULTS, Results, read_results
 
@@ -65,13 +65,11 @@ class Cell:
         """
         words = tuple(word for word in self.words if self.command == "train" or key_of(word) != "seed")
         try:
-            settings = copy.deepcopy(_compose(self.command, words))
+            settings = _compose(self.command, words)
         except InputError as error:
             raise InputError(f"{self.id}: {error}") from error
-        settings.run = str(self.run)
-        if self.command == "distill":
-            settings.seed = self.seed
-        return settings
+        own = {"seed": self.seed} if self.command == "distill" else {}
+        return with_values(settings, {"run": str(self.run), **own})
 
     def test_data(self) -> Any:
         """The data settings whose validation split is the test data.

@@ -26,7 +26,7 @@ def fit(command: Any, arguments: Sequence[str], usage: str) -> int:
     parser.add_argument("words", nargs="*", metavar="key=value", help="settings; see below")
     parser.add_argument("--dry-run", action="store_true", help="say what would happen and how long it would take")
     parser.add_argument("--force", action="store_true", help="replace the run directory if it exists")
-    parser.add_argument("--cfg", choices=["job"], help="print the settings and do nothing")
+    parser.add_argument("--cfg", choices=["job"], help="print all settings and what follows from them, and do nothing")
     parser.add_argument("-m", "--multirun", action="store_true", help="one run for each combination of values")
     given = parser.parse_intermixed_args(list(arguments))
     if given.multirun:
@@ -52,11 +52,11 @@ def fit(command: Any, arguments: Sequence[str], usage: str) -> int:
 
 def _preview(settings: Any, given: argparse.Namespace) -> None:
     """What ``--cfg`` and ``--dry-run`` ask for."""
-    from mcld.configs.compose import settings_to_yaml
     from mcld.training.dry_run import dry_run
+    from mcld.training.parts import build_parts
 
     if given.cfg:
-        print(settings_to_yaml(settings), end="")
+        print(build_parts(settings).plan.to_yaml(), end="")
     else:
         dry_run(settings, force=given.force)
 

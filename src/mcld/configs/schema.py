@@ -9,7 +9,7 @@ from typing import Any
 from mcld.configs.values import MISSING
 
 
-@dataclass
+@dataclass(frozen=True)
 class Network:
     """A network: ``model=resnet20`` is short for ``model.name=resnet20``.
 
@@ -35,7 +35,7 @@ class Network:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Teacher(Network):
     """The network to learn from.
 
@@ -56,7 +56,7 @@ class Teacher(Network):
     views: int | None = None
 
 
-@dataclass
+@dataclass(frozen=True)
 class Schedule:
     """How long to train, and the learning rate on the way; every point is a fraction of the run.
 
@@ -78,7 +78,7 @@ class Schedule:
     gamma: float = 0.1
 
 
-@dataclass
+@dataclass(frozen=True)
 class Optimizer:
     """The optimizer.
 
@@ -102,7 +102,7 @@ class Optimizer:
     fused: bool | str = "auto"
 
 
-@dataclass
+@dataclass(frozen=True)
 class Checkpoints:
     """When to save the state of a run for ``mcld resume``, besides the end of each epoch and an interruption.
 
@@ -113,7 +113,7 @@ class Checkpoints:
     minutes: float = 10.0
 
 
-@dataclass
+@dataclass(frozen=True)
 class Run:
     """What training alone and distillation have in common.
 
@@ -154,7 +154,7 @@ class Run:
     run: str | None = None
 
 
-@dataclass
+@dataclass(frozen=True)
 class Train(Run):
     """``mcld train``: one network, learning from labels.
 
@@ -165,7 +165,7 @@ class Train(Run):
     model: Network = field(default_factory=Network)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Distill(Run):
     """``mcld distill``: a student, learning from labels and from a teacher.
 

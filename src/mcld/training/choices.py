@@ -5,12 +5,16 @@ holds what was chosen. ``benchmarks/choices.py`` measures it.
 """
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import nn
 
 from mcld.configs.schema import Run
+from mcld.configs.values import with_values
 from mcld.errors import InputError
+
+Settings = TypeVar("Settings", bound=Run)
 
 
 @dataclass(frozen=True)
@@ -42,27 +46,25 @@ def device_kind(device: str) -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def choose(settings: Run) -> None:
-    """Replace every ``auto`` among the settings that say how to compute, but for channels_last.
+def choose(settings: Settings) -> Settings:
+    """The settings without ``auto`` among those that say how to compute, but for channels_last.
 
     Raises:
         InputError: for a fused optimizer where it cannot be.
     """
-    best = _best(settings)
-    if settings.precision == "auto":
-        settings.precision = best.precision
-    if settings.compile == "auto":
-        settings.compile = best.compile
+    best, fused = _best(settings), settings.optimizer.fused
+    precision = best.precision if settings.precision == "auto" else settings.precision
     # A fused optimizer undoes the scaling of the loss itself: there is no moment in which to limit the gradient's norm.
-    clashes = settings.precision == "16-mixed" and settings.optimizer.clip is not None
-    if settings.optimizer.fused == "auto":
-        settings.optimizer.fused = best.fused and not clashes
-    if settings.optimizer.fused and clashes:
+    clashes = precision == "16-mixed" and settings.optimizer.clip is not None
+    fused = best.fused and not clashes if fused == "auto" else fused
+    if fused and clashes:
         raise InputError("optimizer.fused=true cannot limit the gradient with precision=16-mixed: optimizer.clip=null")
+    compiled = best.compile if settings.compile == "auto" else settings.compile
+    return with_values(settings, {"precision": precision, "compile": compiled, "optimizer.fused": fused})
 
 
-def choose_layout(settings: Run, **trained: nn.Module) -> None:
-    """Replace ``channels_last=auto``, for the modules that are trained.
+def choose_layout(settings: Settings, **trained: nn.Module) -> Settings:
+    """The settings without ``channels_last=auto``, for the modules that are trained.
 
     In channels last, oneDNN's kernel for the weight gradient of strided 1×1 convolutions with less than one vector of
     input channels writes beyond its memory (oneDNN issue 6035): crashes and wrong gradients on the CPU.
@@ -74,13 +76,15 @@ def choose_layout(settings: Run, **trained: nn.Module) -> None:
     if device_kind(settings.device) == "cpu":
         named = ((f"{role}.{name}", part) for role, module in trained.items() for name, part in module.named_modules())
         unsafe = next((name for name, part in named if _overruns(part)), None)
-    if settings.channels_last == "auto":
-        settings.channels_last = _best(settings).channels_last and unsafe is None
-    if settings.channels_last and unsafe is not None:
+    layout = settings.channels_last
+    if layout == "auto":
+        layout = _best(settings).channels_last and unsafe is None
+    if layout and unsafe is not None:
         raise InputError(
             f"channels_last=true: PyTorch cannot train {unsafe} so on the CPU, a strided 1×1 convolution of fewer than "
             f"{_VECTOR} channels; expected auto or false"
         )
+    return with_values(settings, {"channels_last": layout})
 
 
 def teacher_channels_last(settings: Run) -> bool:

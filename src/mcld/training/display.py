@@ -41,6 +41,18 @@ class Display:
         return Bar(self.console, total, done, label)
 
 
+class Notes(Display):
+    """Keeps the lines, to be shown later."""
+
+    def __init__(self) -> None:
+        super().__init__(silent=True)
+        self.lines: list[str] = []
+
+    def line(self, text: str, *, style: str | None = None) -> None:  # noqa: ARG002
+        """Keep one line."""
+        self.lines.append(text)
+
+
 class Bar:
     """A live progress bar; see :meth:`Display.bar`."""
 

@@ -5,16 +5,16 @@ import time
 import torch
 
 from mcld.configs.schema import Distill, Train
+from mcld.configs.values import with_values
 from mcld.teacher import check_teacher
-from mcld.training.checks import check_settings
 from mcld.training.choices import describe_choices
 from mcld.training.display import Display
 from mcld.training.loop import train_loader
 from mcld.training.optimizers import create_optimizer
-from mcld.training.parts import build_parts, default_run_name
+from mcld.training.parts import build_parts
+from mcld.training.plan import default_run_name, settle
 from mcld.training.ranks import evaluate_on, live_teacher
-from mcld.training.run import check_devices, check_place, check_shares, describe_parts, launch
-from mcld.training.stores import choose_stores
+from mcld.training.run import check_place, describe_parts, launch
 
 WARM_UP, TIMED = 2, 6
 
@@ -25,20 +25,15 @@ def dry_run(settings: Train | Distill, *, force: bool = False) -> None:
     Raises:
         InputError: for whatever would stop the run itself.
     """
-    settings.run = settings.run or default_run_name(settings)
+    settings = settle(with_values(settings, {"run": settings.run or default_run_name(settings)}))
     check_place(settings, force=force)
-    check_settings(settings)
-    check_devices(settings)
-    check_shares(settings.data.batch_size, settings.devices)
-    settings.devices = 1  # the steps are timed here, on one
+    settings = with_values(settings, {"devices": 1})  # the steps are timed here, on one
     fabric = launch(settings)
-    parts = build_parts(settings)
-    parts.data = parts.data.to(fabric.device)
+    parts = build_parts(settings).on(fabric.device)
+    settings = parts.settings
     display = Display()
-    for line in [*parts.notes, *describe_parts(parts)]:
+    for line in [*parts.plan.notes, *describe_parts(parts)]:
         display.line(line)
-    if isinstance(settings, Distill) and parts.teacher is not None:
-        choose_stores(settings, parts.teacher, parts.data, parts.method, display)
     names = [str(name) for name in parts.data.info.classes]
     display.line(f"classes: {', '.join(names[:12])}{', …' if len(names) > 12 else ''}")
     loader = train_loader(fabric, parts)

@@ -18,10 +18,10 @@ def evaluate_network(settings: Train, display: Display) -> Accuracy:
         RunError: when the answers are no numbers.
         InputError: when the network and the data do not fit.
     """
-    fabric = launch(settings)
     parts = build_parts(settings)
-    parts.data = parts.data.to(fabric.device)
-    for line in [*parts.notes, *describe_parts(parts)]:
+    fabric = launch(parts.settings)
+    parts = parts.on(fabric.device)
+    for line in [*parts.plan.notes, *describe_parts(parts)]:
         display.line(line)
     network = fabric.to_device(parts.student)
     accuracy = evaluate_on(fabric, parts, network)

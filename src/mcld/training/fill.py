@@ -17,6 +17,7 @@ from mcld.training.choices import teacher_channels_last
 from mcld.training.display import Display
 from mcld.training.networks import build_network
 from mcld.training.parts import build_data, build_method
+from mcld.training.plan import settle
 from mcld.training.ranks import large_batch
 from mcld.training.run import describe_data, describe_network, judge_teacher, launch
 from mcld.training.stop import Interrupted, StopRequest
@@ -38,7 +39,7 @@ def fill_stores(settings: Distill, display: Display | None = None) -> None:
         Interrupted: when asked to stop; what has been computed is stored.
     """
     display = display or Display()
-    fabric, data, method, teacher = _prepare(settings, display)
+    settings, fabric, data, method, teacher = _prepare(settings, display)
     places = choose_stores(settings, teacher, data, method, display, required=True)
     assert places.training is not None
     assert places.validation is not None
@@ -68,7 +69,7 @@ def check_stores(settings: Distill, display: Display | None = None) -> int:
         InputError: for settings that cannot work, or when there is no store for them.
     """
     display = display or Display()
-    _, data, _, teacher = _prepare(settings, display)
+    settings, _, data, _, teacher = _prepare(settings, display)
     damaged = 0
     for kind in ("validation", "training"):
         where = place(settings, teacher, data, kind, required=True)
@@ -78,15 +79,16 @@ def check_stores(settings: Distill, display: Display | None = None) -> int:
     return damaged
 
 
-def _prepare(settings: Distill, display: Display) -> tuple[Fabric, DataSet, Method, Network]:
+def _prepare(settings: Distill, display: Display) -> tuple[Distill, Fabric, DataSet, Method, Network]:
     """What a run makes of these settings, as far as the teacher sees it."""
+    settings = settle(settings)
     if settings.teacher.store == "off":
         raise InputError("teacher.store=off: there is no store then; expected auto or a folder")
     fabric = launch(settings)
     if fabric.world_size > 1:
         raise InputError("mcld teacher-logits works on one device; expected it to be started without torchrun")
     method = build_method(settings.method)
-    data = build_data(settings, method)
+    data, settings = build_data(settings, method)
     if reason := why_live(settings, data, method):
         raise InputError(f"teacher.store={settings.teacher.store}: {reason}")
     notes = list(data.notes)
@@ -97,7 +99,7 @@ def _prepare(settings: Distill, display: Display) -> tuple[Fabric, DataSet, Meth
         raise InputError(f"teacher={given.name} is no run directory and has no weights; expected {hint}")
     for line in [*notes, describe_data(data), describe_network("teacher", teacher, data.info)]:
         display.line(line)
-    return fabric, data, method, teacher
+    return settings, fabric, data, method, teacher
 
 
 def _fill(

@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from mcld.configs.compose import flatten
+from mcld.configs.compose import changed_settings, flatten
 from mcld.data import Batch, TrainLoader
 from mcld.errors import InputError, RunError
 from mcld.models._fitting import fits
@@ -36,14 +36,6 @@ from mcld.training.parts import Parts
 from mcld.training.ranks import evaluate_on, plain_share, sum_over_ranks
 from mcld.training.schedule import learning_rate_factor
 from mcld.training.stop import Interrupted, StopRequest
-
-_PLACES = (
-    *("data.path", "data.train", "data.val", "data.download", "model.checkpoint", "student.checkpoint"),
-    *("model.name", "student.name"),
-    *("teacher.name", "teacher.checkpoint", "teacher.store"),
-)
-"""Settings that may change while a run is interrupted: what is read from there is compared by content."""
-
 
 _UNFIT = (LookupError, TypeError, ValueError, AttributeError, RuntimeError, AssertionError, OverflowError)
 """What loading raises where a file that somebody else made is not as it should be."""
@@ -368,12 +360,7 @@ class Loop:
         self.position = position
 
     def _check_settings(self, then: dict[str, Any]) -> None:
-        now = flatten(self.settings)
-        other = [
-            f"{key} was {then.get(key)} and is {now.get(key)}"
-            for key in sorted({*then, *now} - {*_PLACES})
-            if then.get(key) != now.get(key)
-        ]
+        other = changed_settings(then, self.settings)
         if other:
             raise _ChangedError(
                 f"run {self.run.path} cannot go on: its settings changed since its last checkpoint: {'; '.join(other)}"

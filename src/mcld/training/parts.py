@@ -2,48 +2,60 @@
 
 import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
-from mcld.configs.schema import Distill, Train
+from mcld.configs.schema import Distill, Run, Train
+from mcld.configs.values import with_values
 from mcld.data import DataSet, load_data
 from mcld.errors import InputError
 from mcld.features import Features
 from mcld.methods import Method, create_method
 from mcld.models.network import Network, reuse_classifier
 from mcld.training.choices import choose_layout
+from mcld.training.display import Notes
 from mcld.training.networks import build_network
 from mcld.training.objective import Objective
 from mcld.training.optimizers import default_learning_rate
+from mcld.training.plan import Plan, default_run_name, settle
+from mcld.training.stores import Places, choose_stores
+
+AnySettings = TypeVar("AnySettings", bound=Run)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Parts:
     """Everything a run needs, built and checked.
 
     Attributes:
-        settings: with nothing left to be derived.
+        plan: what the run will do.
         data: the data set.
         student: the network that is trained.
         teacher: the network to learn from, if any.
         method: how.
         ce_weight: the weight of cross-entropy.
-        notes: what a person should know of how the parts were made.
         student_features: what the method reads from the student.
         teacher_features: what the method reads from the teacher, if there is one.
     """
 
-    settings: Train | Distill
+    plan: Plan
     data: DataSet
     student: Network
     teacher: Network | None
     method: Method
     ce_weight: float
-    notes: list[str]
     student_features: Features
     teacher_features: Features | None
+
+    @property
+    def settings(self) -> Train | Distill:
+        """With nothing left to derive."""
+        return self.plan.settings
+
+    def on(self, device: torch.device) -> "Parts":
+        """The same with the data on a device, where it is held in memory."""
+        return dataclasses.replace(self, data=self.data.to(device))
 
     def objective(self) -> Objective:
         """What is minimised; the student and the method are laid out in memory as the settings say."""
@@ -58,28 +70,31 @@ class Parts:
 
 
 def build_parts(settings: Train | Distill) -> Parts:
-    """Build data, networks and method.
+    """Settle what is open in the settings, and build data, networks and method: the plan of a run, and its parts.
 
     The student's first weights depend on the seed and its architecture only, whatever the teacher and the method.
 
     Raises:
         InputError: for settings that cannot work.
     """
+    settings = settle(settings)
+    torch.set_num_threads(settings.threads or torch.get_num_threads())
     method = build_method(settings.method) if isinstance(settings, Distill) else create_method("plain")
-    data = build_data(settings, method)
+    data, settings = build_data(settings, method)
     notes = list(data.notes)
     student_settings = settings.model if isinstance(settings, Train) else settings.student
     role = "model" if isinstance(settings, Train) else "student"
     torch.manual_seed(settings.seed)
     student = build_network(student_settings, data.info, role, notes)
-    settings.schedule.lr = settings.schedule.lr or default_learning_rate(student.spec.architecture, settings.optimizer)
+    lr = settings.schedule.lr or default_learning_rate(student.spec.architecture, settings.optimizer)
+    settings = with_values(settings, {"schedule.lr": lr, "run": settings.run or default_run_name(settings)})
     torch.manual_seed(settings.seed + 1)
     teacher, ce_weight = None, 1.0
     if isinstance(settings, Distill):
         ce_weight = method.ce_weight if settings.ce_weight is None else settings.ce_weight
         if ce_weight == 0 and not method.needs:
             raise InputError(f"ce_weight=0 with method={settings.method.name} leaves nothing to learn from")
-        settings.ce_weight = ce_weight
+        settings = with_values(settings, {"ce_weight": ce_weight})
         if method.needs or settings.teacher.name != "none":  # plain training may still ask how far they agree
             teacher = build_network(settings.teacher, data.info, "teacher", notes)
     torch.manual_seed(settings.seed + 2)  # for the method's own parts
@@ -108,9 +123,16 @@ def build_parts(settings: Train | Distill) -> Parts:
         shapes = student_features.shapes(), teacher_features.shapes()
         method.prepare(*shapes, len(data.train), settings.schedule.epochs, data.train.labels)
     notes += short_ramps(method, settings.schedule.epochs)
-    choose_layout(settings, student=student.model, method=method)
+    settings = choose_layout(settings, student=student.model, method=method)
+    stores = Places(None, None)
+    if isinstance(settings, Distill) and teacher is not None:
+        told = Notes()
+        stores = choose_stores(settings, teacher, data, method, told)
+        notes += told.lines
     torch.manual_seed(settings.seed + 3)  # for what is drawn during training
-    return Parts(settings, data, student, teacher, method, ce_weight, notes, student_features, teacher_features)
+    images, spec = (len(data.train), len(data.val)), None if teacher is None else teacher.spec
+    plan = Plan(settings, data.info, images, student.spec, spec, stores, tuple(notes))
+    return Parts(plan, data, student, teacher, method, ce_weight, student_features, teacher_features)
 
 
 def short_ramps(method: Method, epochs: int) -> list[str]:
@@ -124,8 +146,11 @@ def short_ramps(method: Method, epochs: int) -> list[str]:
     ]
 
 
-def build_data(settings: Train | Distill, method: Method) -> DataSet:
+def build_data(settings: AnySettings, method: Method) -> tuple[DataSet, AnySettings]:
     """The data set with the views that a run shows: pooled for the teacher's store, two kinds for some methods.
+
+    Returns:
+        It, and the settings with the augmentation of the second view.
 
     Raises:
         InputError: for settings that cannot work.
@@ -136,8 +161,8 @@ def build_data(settings: Train | Distill, method: Method) -> DataSet:
     return with_second_view(data, settings, method)
 
 
-def with_second_view(data: DataSet, settings: Train | Distill, method: Method) -> DataSet:
-    """The data with the second view's own augmentation, where there is a second view and it has one.
+def with_second_view(data: DataSet, settings: AnySettings, method: Method) -> tuple[DataSet, AnySettings]:
+    """The data with the second view's own augmentation, where there is a second view and it has one; the settings.
 
     Raises:
         InputError: when an augmentation is asked for and there is no second view.
@@ -146,13 +171,13 @@ def with_second_view(data: DataSet, settings: Train | Distill, method: Method) -
     if method.views == 1:
         if policy is not None:
             raise InputError(f"data.second_policy={policy}: the method shows one view of each image; expected null")
-        return data
+        return data, settings
     if policy is None:
         policy = (method.second_policy if settings.data.augment else None) or settings.data.policy
-        settings.data.second_policy = policy  # for the record
+        settings = with_values(settings, {"data.second_policy": policy})  # for the record
     if policy == settings.data.policy:
-        return data
-    return dataclasses.replace(data, train=data.train.with_second(policy))
+        return data, settings
+    return dataclasses.replace(data, train=data.train.with_second(policy)), settings
 
 
 def pool_views(data: DataSet, views: int) -> DataSet:
@@ -176,22 +201,6 @@ def build_method(settings: Any) -> Method:
     weights = _options(options.pop("weights"))
     members = {member: {k: v for k, v in _options(given).items() if k != "name"} for member, given in options.items()}
     return create_method(name.split("+"), weights=weights, **members)
-
-
-def default_run_name(settings: Train | Distill) -> str:
-    """A name under ``runs`` that says what the run is."""
-    words = [settings.data.name]
-    if isinstance(settings, Distill):
-        words = [
-            "distill",
-            *words,
-            Path(settings.teacher.name).name,
-            Path(settings.student.name).name,
-            settings.method.name,
-        ]
-    else:
-        words = ["train", *words, Path(settings.model.name).name]
-    return str(Path("runs") / "-".join([*words, f"seed{settings.seed}"]))
 
 
 def _options(settings: Any) -> dict[str, Any]:

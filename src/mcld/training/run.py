@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from mcld.configs.compose import settings_from_yaml, settings_to_yaml, with_absolute_paths
+from mcld.configs.compose import changed_facts, settings_from_yaml
 from mcld.configs.schema import Distill, Run, Train
+from mcld.configs.values import with_values
 from mcld.data import DataInfo, DataSet
 from mcld.errors import InputError
 from mcld.evaluation import Accuracy
@@ -22,22 +23,22 @@ from mcld.plugins import check_plugins, describe_plugins
 from mcld.runs import RunDirectory
 from mcld.runs.environment import describe_environment
 from mcld.teacher import LiveTeacher, StoredTeacher, Teacher, check_teacher
-from mcld.training.checks import check_settings
-from mcld.training.choices import choose, describe_choices
+from mcld.training.choices import describe_choices
 from mcld.training.display import Display
 from mcld.training.loop import Loop, Position
-from mcld.training.parts import Parts, build_parts, default_run_name
+from mcld.training.parts import Parts, build_parts
+from mcld.training.plan import default_run_name, processes, settle
 from mcld.training.published import published_block, published_lines
 from mcld.training.ranks import evaluate_teacher, live_teacher
 from mcld.training.stop import StopRequest
-from mcld.training.stores import choose_stores, with_store
+from mcld.training.stores import with_store
 
 
 def start(settings: Train | Distill, *, force: bool = False, display: Display | None = None) -> dict[str, Any]:
     """Start a new run and train to the end.
 
     Args:
-        settings: of the run; fields left open are filled in here.
+        settings: of the run.
         force: replace an existing run directory.
         display: where to print.
 
@@ -49,12 +50,12 @@ def start(settings: Train | Distill, *, force: bool = False, display: Display | 
         RunError: when the run cannot go on.
         Interrupted: when it was asked to stop.
     """
-    settings.run = settings.run or default_run_name(settings)
-    path = settings.run
+    path = settings.run or default_run_name(settings)
+    settings = settle(with_values(settings, {"run": path}))
     fabric = launch(settings)
     _on_first_rank(fabric, lambda: check_place(settings, force=force))
     display = display or Display(silent=not fabric.is_global_zero)
-    parts = build_parts(settings)
+    parts = build_parts(settings).on(fabric.device)
     teacher, predictions, teacher_accuracy = _prepare_teacher(fabric, parts, display)
     stop = StopRequest()
     loop = Loop(fabric, parts, _source(parts, teacher), predictions, RunDirectory(path), display, stop)
@@ -65,8 +66,7 @@ def start(settings: Train | Distill, *, force: bool = False, display: Display | 
             known = {**describe_environment(), "inputs": describe_inputs(parts), "plugins": plugins}
             run.write_json(run.environment, known)
             run.write_json(run.model, parts.student.spec.to_dict())
-            text = settings_to_yaml(with_absolute_paths(settings))
-            atomic_write_text(run.config, text)  # last: it is what makes the directory a run
+            atomic_write_text(run.config, parts.plan.to_yaml())  # last: it is what makes the directory a run
 
     _on_first_rank(fabric, create)  # after all that can be wrong with the settings: it may replace another run
     return _train(loop, stop, teacher_accuracy, resume=False)
@@ -92,18 +92,18 @@ def resume(path: str, *, threads: int | None = None, display: Display | None = N
     run = RunDirectory.open(path)
     notes = check_plugins(run.plugins, path)
     settings = settings_from_yaml(run.config)
-    settings.run = path
-    settings.threads = threads or settings.threads
+    settings = settle(with_values(settings, {"run": path, "threads": threads or settings.threads}))
     fabric = launch(settings)
     display = display or Display(silent=not fabric.is_global_zero)
     for note in notes:
         display.line(note, style="yellow")
-    parts = build_parts(settings)
+    parts = build_parts(settings).on(fabric.device)
     began = run.read_json(run.environment).get("inputs")
     known = began if isinstance(began, dict) else {}
     changed = [name for name, digest in describe_inputs(parts).items() if known.get(name) != digest]
     if run.read_json(run.model) != parts.student.spec.to_dict():
         changed.append(f"network in {run.model.name}")
+    changed += changed_facts(run.config, parts.plan.facts())
     if changed:
         raise InputError(f"run {path} cannot go on: the {changed[0]} changed since it began; start again with --force")
     teacher, predictions, accuracy = _prepare_teacher(fabric, parts, display)
@@ -115,24 +115,11 @@ def resume(path: str, *, threads: int | None = None, display: Display | None = N
 def launch(settings: Run) -> Fabric:
     """The devices of a run, with their processes started.
 
-    Raises:
-        InputError: for settings that cannot be right, or a device or precision that this machine does not have.
+    Args:
+        settings: settled.
     """
-    check_settings(settings)
-    check_devices(settings)
-    on_cuda = settings.device in ("auto", "cuda") and torch.cuda.is_available()
-    choose(settings)
-    if settings.precision == "16-mixed" and not on_cuda:
-        raise InputError("precision=16-mixed needs a CUDA device; expected 32 or bf16 here")
-    devices, nodes = settings.devices, 1
-    if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun decides how many processes there are
-        devices = int(os.environ["LOCAL_WORLD_SIZE"])
-        nodes = int(os.environ["WORLD_SIZE"]) // devices
-        settings.devices = devices * nodes
-    check_shares(settings.data.batch_size, devices * nodes)
-    if settings.threads is None:
-        settings.threads = max(1, (os.cpu_count() or 1) // devices) if devices > 1 else torch.get_num_threads()
-    torch.set_num_threads(settings.threads)
+    _, devices, nodes = processes(settings)
+    torch.set_num_threads(settings.threads or torch.get_num_threads())
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning_fabric")
@@ -145,31 +132,6 @@ def launch(settings: Run) -> Fabric:
         )
         fabric.launch()
     return fabric
-
-
-def check_devices(settings: Run) -> None:
-    """Check that this machine has the devices.
-
-    Raises:
-        InputError: when it has not.
-    """
-    if settings.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("device=cuda: this machine has no CUDA device that PyTorch can use; expected cpu or auto")
-    if settings.device == "mps" and not torch.backends.mps.is_available():
-        raise InputError("device=mps: this machine has no MPS device; expected cpu or auto")
-    on_cuda = settings.device in ("auto", "cuda") and torch.cuda.is_available()
-    if on_cuda and settings.devices > torch.cuda.device_count():
-        raise InputError(f"devices={settings.devices}; this machine has {torch.cuda.device_count()} CUDA devices")
-
-
-def check_shares(batch_size: int, devices: int) -> None:
-    """Check that every device gets its share of a batch.
-
-    Raises:
-        InputError: when the shares would differ.
-    """
-    if devices > 1 and batch_size % devices:
-        raise InputError(f"data.batch_size={batch_size} cannot be shared equally by {devices} devices")
 
 
 def describe_inputs(parts: Parts) -> dict[str, str]:
@@ -212,15 +174,12 @@ def _prepare_teacher(
 ) -> tuple[Teacher | None, torch.Tensor | None, Accuracy | None]:
     """Announce the parts, then evaluate the teacher before anything is written: most mistakes show here."""
     settings = parts.settings
-    parts.data = parts.data.to(fabric.device)
-    for note in parts.notes:
-        display.line(note)
-    for line in describe_parts(parts):
+    for line in [*parts.plan.notes, *describe_parts(parts)]:
         display.line(line)
     if parts.teacher is None:
         return None, None, None
     assert isinstance(settings, Distill)
-    places = choose_stores(settings, parts.teacher, parts.data, parts.method, display)
+    places = parts.plan.stores
     live = live_teacher(fabric, parts)
     assert live is not None
     teacher = with_store(live, places.training, display)

@@ -30,6 +30,7 @@ from mcld.runs import Owned, RunDirectory
 from mcld.runs.environment import describe_environment
 from mcld.training.display import Display
 from mcld.training.networks import load_run, unfinished, weights_line
+from mcld.training.plan import settle
 from mcld.training.run import launch
 
 RESULT = "transfer.json"
@@ -99,7 +100,7 @@ def transfer(
     candidates = [Candidate(run, load_run(run, settings.model.weights), settings.model.weights) for run in runs]
     if untrained:
         candidates += _untrained(candidates, settings.seed)
-    fabric = launch(settings)
+    fabric = launch(settle(settings))
     given = {field.name: getattr(settings.data, field.name) for field in dataclasses.fields(settings.data)}
     data = load_data(**given).to(fabric.device)
     display.line(
