@@ -44,7 +44,7 @@ def test_no_code_assigns_to_settings() -> None:
                 if isinstance(target, ast.Attribute):
                     names = ast.unparse(target.value).split(".")
                     if {"settings", "plan"} & set(names):
-                        found.append(f"{file.name}:{node.lineno}: {ast.unparse(target)}")
+                        found.append(f"{file.name}:{target.lineno}: {ast.unparse(target)}")
     assert found == []
 
 
