@@ -2,6 +2,7 @@
 
 from mcld.configs.schema import Distill, Run, Teacher
 from mcld.errors import InputError
+from mcld.training.parted import PARTED, part_momenta
 from mcld.training.schedule import check_schedule
 
 MOST = 1e6  # a weight or a time beyond it is a slip of the pen
@@ -57,7 +58,7 @@ def check_settings(settings: Run) -> None:
         if not 0 <= value < 1:
             raise InputError(f"{name}={value}; expected at least 0 and below 1")
     choices = {
-        "optimizer": (optimizer.name, ("sgd", "adamw")),
+        "optimizer": (optimizer.name, ("sgd", "adamw", *PARTED)),
         "device": (settings.device, ("auto", "cpu", "cuda", "mps")),
         "precision": (settings.precision, ("auto", "32", "bf16", "16-mixed")),
         "channels_last": (settings.channels_last, ("auto", True, False)),
@@ -72,6 +73,19 @@ def check_settings(settings: Run) -> None:
     for name, (given, allowed) in choices.items():
         if given not in allowed:
             raise InputError(f"{name}={given}; expected one of {', '.join(str(value).lower() for value in allowed)}")
+    if optimizer.name in PARTED:
+        _check_parted(settings)
+
+
+def _check_parted(settings: Run) -> None:
+    name = settings.optimizer.name
+    part_momenta(settings.optimizer)
+    if not isinstance(settings, Distill):
+        raise InputError(f"optimizer={name} is for mcld distill: it takes the teacher's part of the loss apart")
+    if settings.optimizer.nesterov:
+        raise InputError(f"optimizer={name} has no Nesterov's kind of momentum: optimizer.nesterov=false")
+    if settings.precision == "16-mixed":
+        raise InputError(f"optimizer={name} cannot undo the scaling of precision=16-mixed; expected 32 or bf16")
 
 
 def check_store(teacher: Teacher) -> None:

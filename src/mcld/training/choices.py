@@ -13,6 +13,7 @@ from torch import nn
 from mcld.configs.schema import Run
 from mcld.configs.values import with_values
 from mcld.errors import InputError
+from mcld.training.parted import PARTED
 
 Settings = TypeVar("Settings", bound=Run)
 
@@ -56,7 +57,10 @@ def choose(settings: Settings) -> Settings:
     precision = best.precision if settings.precision == "auto" else settings.precision
     # A fused optimizer undoes the scaling of the loss itself: there is no moment in which to limit the gradient's norm.
     clashes = precision == "16-mixed" and settings.optimizer.clip is not None
-    fused = best.fused and not clashes if fused == "auto" else fused
+    parted = settings.optimizer.name in PARTED
+    fused = best.fused and not clashes and not parted if fused == "auto" else fused
+    if fused and parted:
+        raise InputError(f"optimizer.fused=true: there is no fused form of optimizer={settings.optimizer.name}")
     if fused and clashes:
         raise InputError("optimizer.fused=true cannot limit the gradient with precision=16-mixed: optimizer.clip=null")
     compiled = best.compile if settings.compile == "auto" else settings.compile

@@ -15,6 +15,7 @@ from mcld.training.parts import build_parts
 from mcld.training.plan import default_run_name, settle
 from mcld.training.ranks import evaluate_on, live_teacher
 from mcld.training.run import check_place, describe_parts, launch
+from mcld.training.step import descend, forward_of
 
 WARM_UP, TIMED = 2, 6
 
@@ -58,10 +59,9 @@ def dry_run(settings: Train | Distill, *, force: bool = False) -> None:
             started, done = time.perf_counter(), 0
         with fabric.autocast():
             outputs = None if teacher is None else teacher(batch)
-        terms, _ = module(batch.image, batch.label, batch.index, outputs, 1.0)
-        fabric.backward(torch.stack(list(terms.values())).sum())
-        fabric_optimizer.step()
-        fabric_optimizer.zero_grad()
+        with forward_of(fabric, module, optimizer):
+            terms, _ = module(batch.image, batch.label, batch.index, outputs, 1.0)
+        descend(fabric, module, fabric_optimizer, terms, parts.method, settings.optimizer.clip)
         done += 1
         if step + 1 == WARM_UP + TIMED:
             break

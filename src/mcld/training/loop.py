@@ -35,6 +35,7 @@ from mcld.training.optimizers import create_optimizer
 from mcld.training.parts import Parts
 from mcld.training.ranks import evaluate_on, plain_share, sum_over_ranks
 from mcld.training.schedule import learning_rate_factor
+from mcld.training.step import descend, forward_of, share_buffers
 from mcld.training.stop import Interrupted, StopRequest
 
 _UNFIT = (LookupError, TypeError, ValueError, AttributeError, RuntimeError, AssertionError, OverflowError)
@@ -164,15 +165,10 @@ class Loop:
         for batch in self.loader.epoch(position.epoch, start=position.step):
             progress = (position.epoch * self.steps + position.step) / self.total
             self._set_learning_rate(progress)
-            terms, logits = self.module(batch.image, batch.label, batch.index, self._teach(batch), progress)
-            self.fabric.backward(torch.stack(list(terms.values())).sum())
-            if settings.optimizer.clip is not None:
-                # A norm that is no number shows in the next loss; checking it here would synchronise.
-                self.fabric.clip_gradients(
-                    self.module, self.fabric_optimizer, max_norm=settings.optimizer.clip, error_if_nonfinite=False
-                )
-            self.fabric_optimizer.step()
-            self.fabric_optimizer.zero_grad()
+            outputs = self._teach(batch)
+            with forward_of(self.fabric, self.module, self.optimizer):
+                terms, logits = self.module(batch.image, batch.label, batch.index, outputs, progress)
+            descend(self.fabric, self.module, self.fabric_optimizer, terms, self.parts.method, settings.optimizer.clip)
             meter.add(terms, logits, batch.label, position.step)
             position.step += 1
             bar.step(batch.label.shape[0] * self.fabric.world_size)
@@ -229,6 +225,7 @@ class Loop:
         means = torch.tensor(shares, dtype=self.meter.dtype)
         means = fabric.to_device(means) if fabric.world_size > 1 else means
         *terms, train_top1 = sum_over_ranks(fabric, means).div(fabric.world_size).tolist()
+        share_buffers(fabric, self.objective, self.optimizer)
         accuracy = evaluate_on(self.fabric, self.parts, self.parts.student, reference=self.teacher_predictions)
         if not math.isfinite(accuracy.loss):  # the last step may break the weights, and no later loss tells of it
             raise self._diverged("the validation loss")

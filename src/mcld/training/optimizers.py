@@ -7,6 +7,7 @@ from torch import nn
 
 from mcld.configs.schema import Optimizer
 from mcld.models import default_lr
+from mcld.training.parted import PARTED, PartedSGD, part_momenta
 
 
 def default_learning_rate(name: str, optimizer: Optimizer) -> float:
@@ -40,6 +41,9 @@ def parameter_groups(settings: Optimizer, module: nn.Module) -> list[dict[str, A
 def create_optimizer(settings: Optimizer, lr: float, module: nn.Module) -> torch.optim.Optimizer:
     """The optimizer over the parameters of a module, which holds the student and the method."""
     parameters = parameter_groups(settings, module)
+    if settings.name in PARTED:
+        decayed = "task" if settings.name == "dot" else "target"
+        return PartedSGD(parameters, lr, part_momenta(settings), decayed, settings.weight_decay)
     fused = settings.fused is True or None  # None leaves it to PyTorch
     if settings.name == "adamw":
         return torch.optim.AdamW(parameters, lr=lr, weight_decay=settings.weight_decay, fused=fused)

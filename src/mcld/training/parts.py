@@ -18,6 +18,7 @@ from mcld.training.display import Notes
 from mcld.training.networks import build_network
 from mcld.training.objective import Objective
 from mcld.training.optimizers import default_learning_rate
+from mcld.training.parted import PARTED, check_parts
 from mcld.training.plan import Plan, default_run_name, settle
 from mcld.training.stores import Places, choose_stores
 
@@ -95,6 +96,8 @@ def build_parts(settings: Train | Distill) -> Parts:
         if ce_weight == 0 and not method.needs:
             raise InputError(f"ce_weight=0 with method={settings.method.name} leaves nothing to learn from")
         settings = with_values(settings, {"ce_weight": ce_weight})
+        if settings.optimizer.name in PARTED:
+            check_parts(settings.optimizer.name, method, ce_weight)
         if method.needs or settings.teacher.name != "none":  # plain training may still ask how far they agree
             teacher = build_network(settings.teacher, data.info, "teacher", notes)
     torch.manual_seed(settings.seed + 2)  # for the method's own parts
