@@ -376,6 +376,38 @@ def test_resume_is_exact_with_a_bank(tmp_path: Path) -> None:
 # Numbers
 
 
+@pytest.mark.parametrize("gap", [100.0, 1000.0, 1e4])
+def test_classes_that_are_unlikely_in_all_images_keep_their_direction(gap: float) -> None:
+    """Their probabilities at temperature 4 are e⁻²⁵⁰ and less, which is 0 in float32; their columns still differ."""
+    g = torch.Generator().manual_seed(0)
+    s, t = (3 * torch.randn(16, 10, generator=g) for _ in range(2))
+    labels = torch.arange(16) % 10
+    found = []
+    for off in (100.0, gap):  # softmax at any gap: beyond 100 nothing is left to change
+        for step_by_step in (False, True):
+            student, teacher = s.clone(), t.clone()
+            student[:, :5] -= off
+            teacher[:, :5] -= off
+            student.requires_grad_()
+            if step_by_step:
+                one = mcld_terms.Comparison(True, {"category": Category()})
+                logs = [(x / 4).log_softmax(dim=1) for x in (student, teacher)]
+                (value,) = mcld_terms._step_by_step([one], True, True, *logs)
+            else:
+                value = MCLD(category={"warmup": 0})(student, teacher, labels)["category"]
+            (grad,) = torch.autograd.grad(value, student, create_graph=True)
+            (second,) = torch.autograd.grad(grad.square().sum(), student)
+            assert second.isfinite().all()
+            found.append((value.detach(), grad.detach()))
+    low = torch.tensor([-gap] * 5 + [0.0] * 5, dtype=torch.float64)
+    exact = MCLD(category={"warmup": 0})(s.double() + low, t.double() + low, labels)["category"].item()
+    assert found[0][0].item() == pytest.approx(exact, rel=1e-5)
+    for value, grad in found:
+        torch.testing.assert_close(value, found[0][0], rtol=1e-4, atol=0)
+        torch.testing.assert_close(grad, found[0][1], rtol=0, atol=1e-3)
+        assert grad[:, :5].abs().max() > 0.01
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize("form", ["columns", "prototypes"])
 @pytest.mark.parametrize("anchor", ["student", "teacher", "both"])

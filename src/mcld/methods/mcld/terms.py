@@ -103,6 +103,19 @@ def probabilities(logits: Tensor, temperature: float | None) -> Tensor:
     return logits if temperature is None else (at_least_float32(logits)[0] / temperature).softmax(dim=1)
 
 
+def compared(logs: Tensor, columns: bool, softmax: bool) -> Tensor:
+    """What is compared: rows (..., B, C), or for columns (..., C, B), of logarithms of probabilities or of logits.
+
+    A class's probabilities are divided by their largest while still logarithms. Their direction is the same, and those
+    of a class that is unlikely in all images do not vanish.
+    """
+    if columns:
+        logs = logs.mT
+    if not softmax:
+        return logs.contiguous() if columns else logs
+    return (logs - logs.detach().amax(dim=-1, keepdim=True) if columns else logs).exp()
+
+
 def compare(
     student: Tensor, teacher: Tensor, comparisons: Sequence[Comparison], center: bool, softmax: float | None
 ) -> Terms:
@@ -126,7 +139,9 @@ def compare(
     if same and all(takes_whole(n, N) for n, N in sizes) and not torch.compiler.is_compiling():
         values = _Whole.apply(comparisons, center, step, softmax, s, t)
     else:
-        values = _step_by_step(comparisons, center, probabilities(student, softmax), probabilities(teacher, softmax))
+        if softmax is not None:
+            student, teacher = ((x / softmax).log_softmax(dim=1) for x in (student, teacher))
+        values = _step_by_step(comparisons, center, softmax is not None, student, teacher)
     found: dict[str, list[Tensor]] = {name: [] for one in comparisons for name in one.named}
     for name, value in zip(_names(comparisons), values, strict=True):
         found[name].append(value)
@@ -140,11 +155,13 @@ def _names(comparisons: Sequence[Comparison]) -> Iterator[str]:
             yield from (name for name, options in comparison.named.items() if options.anchor in (side, "both"))
 
 
-def _step_by_step(comparisons: Sequence[Comparison], center: bool, student: Tensor, teacher: Tensor) -> list[Tensor]:
-    """The values in operations that autograd and the compiler know."""
+def _step_by_step(
+    comparisons: Sequence[Comparison], center: bool, softmax: bool, student: Tensor, teacher: Tensor
+) -> list[Tensor]:
+    """The values in operations that autograd and the compiler know, of logits or logarithms of probabilities."""
     values = []
     for comparison in comparisons:
-        s, t = (student.T, teacher.T) if comparison.columns else (student, teacher)
+        s, t = (compared(x, comparison.columns, softmax) for x in (student, teacher))
         a, z, *bank = at_least_float32(unit_rows(s, center), unit_rows(t, center), *comparison.bank)
         for one in directions(comparison, a, [z, *bank]):
             values += _weighted(contrast(one.anchors, one.candidates, one.relation, one.terms), one.weights)
@@ -175,12 +192,12 @@ class _Whole(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         both = torch.stack([logits, teacher])
         if softmax is not None:
-            both = both.div_(softmax).softmax(dim=2)
+            both = both.div_(softmax).log_softmax(dim=2)
         values: list[Tensor] = []
         kept: list[Tensor] = []
         layout: Layout = []
         for comparison in comparisons:
-            units, scales = unit_and_scale(both.mT.contiguous() if comparison.columns else both, center, step)
+            units, scales = unit_and_scale(compared(both, comparison.columns, softmax is not None), center, step)
             unit, counterparts = units.unbind()
             rows = joined([counterparts, *comparison.bank])
             kept += [unit, scales[0], rows]
@@ -205,9 +222,10 @@ class _Whole(torch.autograd.Function):
                     logits, softmax, comparisons, center, step, layout, iter(kept), grads
                 )
             else:
-                gradient = _gradient(layout, iter(kept), iter(grads))
+                logs = None if softmax is None else student
+                gradient = _gradient(layout, iter(kept), iter(grads), logs)
                 if softmax is not None:
-                    gradient = torch.ops.aten._softmax_backward_data(gradient, student, 1, student.dtype) / softmax
+                    gradient = torch.ops.aten._log_softmax_backward_data(gradient, student, 1, student.dtype) / softmax
         return None, None, None, None, gradient, None
 
 
@@ -221,18 +239,21 @@ def _differentiable_gradient(
     kept: Iterator[Tensor],
     grads: Sequence[Tensor],
 ) -> Tensor:
-    values, student = [], probabilities(logits, softmax)
+    values, student = [], logits if softmax is None else (logits / softmax).log_softmax(dim=1)
     for comparison, (columns, sides) in zip(comparisons, layout, strict=True):
         rows = [next(kept) for _ in range(3 + sum(len(terms) for _, terms, _ in sides))][2]
-        unit = differentiable_unit_rows(student.T if columns else student, center, step)
+        unit = differentiable_unit_rows(compared(student, columns, softmax is not None), center, step)
         for one in directions(comparison, unit, [rows]):
             values += _weighted(plain(one.anchors, one.candidates, one.relation, one.terms), one.weights)
     (gradient,) = torch.autograd.grad(values, logits, grads, create_graph=True)
     return gradient
 
 
-def _gradient(layout: Layout, kept: Iterator[Tensor], grads: Iterator[Tensor]) -> Tensor:
-    """The gradient by what is compared of the student, from what was kept and the gradients by the values."""
+def _gradient(layout: Layout, kept: Iterator[Tensor], grads: Iterator[Tensor], logs: Tensor | None) -> Tensor:
+    """The gradient by the student's logits, from what was kept and the gradients by the values.
+
+    Where probabilities are compared it is that by ``logs``, their logarithms.
+    """
     total: Tensor | None = None
     for columns, sides in layout:
         unit, scale, rows = next(kept), next(kept), next(kept)
@@ -245,6 +266,8 @@ def _gradient(layout: Layout, kept: Iterator[Tensor], grads: Iterator[Tensor]) -
         assert by_unit is not None
         # Where rows are centred, so are the teacher's, and with them what by_unit is a sum of.
         grad = unit_rows_gradient(by_unit, unit, scale, center=False)
+        if logs is not None:  # the derivative of an exponential is itself
+            grad = grad * compared(logs, columns, softmax=True)
         grad = grad.T if columns else grad
         total = grad if total is None else total + grad
     assert total is not None
