@@ -14,6 +14,7 @@ from mcld.data import DataSet, FileSplit, TrainLoader, load_data
 from mcld.data.decoded import decoded_images
 from mcld.data.images import PLAIN
 from mcld.errors import InputError
+from mcld.files import lock_file
 
 
 def load(path: Path, cache: str = "on", **options: object) -> DataSet:
@@ -178,6 +179,32 @@ def test_two_processes_at_once_make_one(photos: Path, monkeypatch: pytest.Monkey
         thread.join()
     assert len(found) == 3
     assert made == [""]
+
+
+def test_a_stopped_process_is_not_waited_for_without_end(
+    photos: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    load(photos)
+    (file,) = (path for path in (cache / "decoded").glob("*.pixels") if path == the_file(cache, "train"))
+    file.unlink()
+    monkeypatch.setattr(cache_module, "_PATIENCE", 1.5)
+    with lock_file(file.with_suffix(".lock")):
+        data = load(photos, "auto")
+        assert "decoded images cannot be kept: process " in data.notes[0]
+        assert data.notes[0].endswith("has its lock and gets no further")
+        assert "waiting for process" in caplog.text
+        with pytest.raises(InputError, match=r"data\.cache=on: process \d+ has its lock and gets no further; end it"):
+            load(photos)
+    assert same(data, load(photos))
+
+
+def test_what_a_killed_process_left_is_removed(photos: Path, cache: Path) -> None:
+    load(photos, "off")
+    (cache / "decoded").mkdir()
+    left = cache / "decoded" / ".x.pixels.mcld-ab12cd34.tmp"
+    left.write_bytes(b"half")
+    load(photos)
+    assert not left.exists()
 
 
 def test_an_image_that_cannot_be_read_is_named(photos: Path) -> None:

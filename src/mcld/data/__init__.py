@@ -6,7 +6,7 @@
 ((8, 8), 10, 1347, 450)
 """
 
-from mcld.data._classes import check_classes
+from mcld.data._classes import check_classes, check_several
 from mcld.data._registry import DataEntry, list_data, load_data
 from mcld.data._types import Batch, DataInfo, DataSet, Split, Views
 from mcld.data.files import FileSplit
@@ -27,6 +27,7 @@ __all__ = [
     "TrainLoader",
     "Views",
     "check_classes",
+    "check_several",
     "eval_batches",
     "list_data",
     "load_data",

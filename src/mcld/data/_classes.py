@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 
+from mcld.data._types import DataInfo
 from mcld.errors import InputError
+from mcld.text import name_of
 
 
 def check_classes(teacher_classes: Sequence[str], data_classes: Sequence[str], who: str = "the teacher") -> None:
@@ -16,7 +18,7 @@ def check_classes(teacher_classes: Sequence[str], data_classes: Sequence[str], w
     Raises:
         InputError: showing the difference: classes that only one side has, or the first that differ in order.
     """
-    theirs, ours = list(teacher_classes), list(data_classes)
+    theirs, ours = ([name_of(name) for name in names] for names in (teacher_classes, data_classes))
     if theirs == ours:
         return
     only_theirs, only_ours = [c for c in theirs if c not in set(ours)], [c for c in ours if c not in set(theirs)]
@@ -34,6 +36,16 @@ def check_classes(teacher_classes: Sequence[str], data_classes: Sequence[str], w
         f"{who} knows the data's {len(ours)} classes in another order: {len(moved)} differ, class {shown}; "
         "expected the same order"
     )
+
+
+def check_several(info: DataInfo) -> None:
+    """Check that there are classes to tell apart.
+
+    Raises:
+        InputError: when there is one.
+    """
+    if len(info.classes) < 2:
+        raise InputError(f"data {info.name} has one class, {info.classes[0]!r}; expected at least two to tell apart")
 
 
 def handful(names: Sequence[str], limit: int = 5) -> str:

@@ -2,16 +2,18 @@
 
 import contextlib
 import hashlib
+import logging
+import math
 import mmap
 import os
 import shutil
 import struct
-import tempfile
+import time
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +23,7 @@ from mcld.data.formats import open_image
 from mcld.data.images import Reading, read_image
 from mcld.data.room import free_memory, in_words
 from mcld.errors import InputError
-from mcld.files import open_regular
+from mcld.files import lock_file, open_regular, replacing
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 _TAIL = struct.Struct("<8s32s32sq")
 _MARK = b"mcldpix1"
 _DISK, _MEMORY = 0.25, 0.5
+_PATIENCE = 60.0
+"""Seconds to wait for another process that decodes the same images and gets no further: it may have been stopped."""
 
 
 class DecodedImages:
@@ -105,11 +109,20 @@ def decoded_images(
         size = _estimate(root, files, mode, reading)
         if choice == "auto" and not _fits(size, path.parent):
             return None, (f"{root}: decoded, the images would take about {in_words(size)}, too much to keep them",)
-        with _locked(path):
+        say = f"{root}: waiting for %s, which decodes these images; data.cache=off decodes them each time"
+        told, progress = logging.getLogger(__name__).warning, _Progress(path)
+        lock = path.with_suffix(".lock")
+        with lock_file(lock, patience=math.inf, waiting=lambda who: told(say, who), give_up=progress.stalled):
             rows = _read_rows(path, key, len(files), len(mode))  # another process may have been first
             if rows is not None:
                 return DecodedImages(path, mode, rows), ()
             rows = _write(path, key, root, files, mode, reading)
+    except BlockingIOError as error:
+        if choice == "on":
+            raise InputError(
+                f"data.cache=on: {error.strerror} and gets no further; end it, or set data.cache=off"
+            ) from None
+        return None, (f"{root}: the decoded images cannot be kept: {error.strerror} and gets no further",)
     except OSError as error:
         if choice == "on":
             raise InputError(f"data.cache=on: cannot write {path}: {error.strerror or error}") from None
@@ -138,7 +151,7 @@ def _read_rows(path: Path, key: bytes, count: int, channels: int) -> NDArray[np.
 
 def _write(path: Path, key: bytes, root: str, files: Sequence[str], mode: str, reading: Reading) -> NDArray[np.int64]:
     rows = np.zeros((len(files), 4), dtype="<i8")
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp") as file:
+    with replacing(path) as file:
         offset = 0
         for row, (data, width, height) in enumerate(_decode_all(root, files, mode, reading)):
             file.write(data)
@@ -146,10 +159,6 @@ def _write(path: Path, key: bytes, root: str, files: Sequence[str], mode: str, r
             offset += len(data)
         content = rows.tobytes()
         file.write(content + _TAIL.pack(_MARK, key, hashlib.sha256(content).digest(), len(files)))
-        file.flush()
-        os.fsync(file.fileno())
-        path.unlink(missing_ok=True)
-        os.link(file.name, path)  # the whole file gets its name; the temporary name goes with the block
     return rows
 
 
@@ -183,15 +192,18 @@ def _fits(size: int, folder: Path) -> bool:
     return size <= _DISK * shutil.disk_usage(folder).free and size <= _MEMORY * free_memory()
 
 
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One process makes the file, others wait for it; the lock ends with the process."""
-    try:
-        import fcntl
-    except ImportError:  # not a POSIX system: each makes its own, the last one stays
-        yield
-        return
-    file: IO[str]
-    with path.with_suffix(".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+class _Progress:
+    """Whether the process that decodes the images still does: asked while another waits for it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._size, self._since = path, -1, time.monotonic()
+
+    def stalled(self) -> bool:
+        """True when what it writes has not grown for a while."""
+        size = 0
+        with contextlib.suppress(OSError), os.scandir(self._path.parent) as entries:
+            size = sum(e.stat().st_size for e in entries if e.name.startswith(f".{self._path.name}"))
+        now = time.monotonic()
+        if size != self._size:
+            self._size, self._since = size, now
+        return now - self._since > _PATIENCE

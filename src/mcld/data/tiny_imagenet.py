@@ -1,7 +1,6 @@
 """Tiny-ImageNet (Le & Yang 2015) in the layout of the official archive."""
 
-import os
-import tempfile
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from mcld.data.imagenet import class_names
 from mcld.data.images import check_files, in_threads, read_image, sort_out
 from mcld.data.memory import tensor_data
 from mcld.errors import InputError
-from mcld.files import open_regular, read_text
+from mcld.files import open_regular, read_text, replacing
 
 _ARCHIVE = Archive(
     "Tiny-ImageNet",
@@ -121,7 +120,9 @@ def _pixels(folder: Path, files: list[str], size: int | None) -> torch.Tensor:
     try:
         with open_regular(path) as file:
             stored = np.load(file, allow_pickle=False)
-        if stored.dtype == np.uint8 and stored.ndim == 4 and len(stored) == len(files):
+            digest = file.read()
+        whole = stored.dtype == np.uint8 and stored.ndim == 4 and len(stored) == len(files)
+        if whole and digest == hashlib.sha256(stored.data).digest():
             return torch.from_numpy(stored)
     except (OSError, ValueError, EOFError):
         pass
@@ -156,11 +157,8 @@ def _keep(path: Path, images: NDArray[np.uint8]) -> None:
     """Store decoded images for the next start; a full or read-only cache is no error."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp") as file:
+        with replacing(path) as file:
             np.save(file, images)
-            file.flush()
-            os.fsync(file.fileno())
-            path.unlink(missing_ok=True)
-            os.link(file.name, path)
+            file.write(hashlib.sha256(images.data).digest())
     except OSError:
         pass

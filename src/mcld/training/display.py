@@ -25,15 +25,30 @@ class Display:
         self.console = console or Console(highlight=False, soft_wrap=True, quiet=silent)
         self.silent = silent
         self.brief = brief
-        self.log: Path | None = None
+        self._log: Path | None = None
+        self._early: list[str] = []
+
+    @property
+    def log(self) -> Path | None:
+        """The run's log: as soon as it is known it also gets the lines before, which say how the run began."""
+        return self._log
+
+    @log.setter
+    def log(self, path: Path | None) -> None:
+        self._log = path
+        if path is not None and not self.silent:
+            append_text(path, "".join(self._early))
+            self._early = []
 
     def line(self, text: str, *, style: str | None = None) -> None:
-        """Print one line, and add it with the time to the log once there is one, control characters are spelt out."""
-        text = printable(text, keep="\n")
+        """Print one line, and add it with the time to the log once there is one; control characters are spelt out."""
+        text = printable(text)
         if not self.brief:
-            self.console.print(text, style=style, markup=False)
-        if self.log is not None and not self.silent:
-            now = datetime.datetime.now().isoformat(sep=" ", timespec="seconds")
+            self.console.print(text, style=style, markup=False, emoji=False)
+        now = datetime.datetime.now().isoformat(sep=" ", timespec="seconds")
+        if self.log is None:
+            self._early.append(f"{now}  {text}\n")
+        elif not self.silent:
             append_text(self.log, f"{now}  {text}\n")
 
     def bar(self, total: int, done: int, label: str) -> "Bar":

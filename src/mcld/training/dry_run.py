@@ -38,6 +38,8 @@ def dry_run(settings: Train | Distill, *, force: bool = False) -> None:
     names = [str(name) for name in parts.data.info.classes]
     display.line(f"classes: {', '.join(names[:12])}{', …' if len(names) > 12 else ''}")
     loader = train_loader(fabric, parts)
+    for note in loader.notes:
+        display.line(note)
     schedule = settings.schedule
     assert schedule.lr is not None
     objective = parts.objective()

@@ -8,7 +8,7 @@ import torch
 
 from mcld.configs.schema import Distill, Run, Train
 from mcld.configs.values import with_values
-from mcld.data import DataSet, load_data
+from mcld.data import DataSet, check_several, load_data
 from mcld.errors import InputError
 from mcld.features import Features
 from mcld.methods import Method, create_method
@@ -159,6 +159,7 @@ def build_data(settings: AnySettings, method: Method) -> tuple[DataSet, AnySetti
         InputError: for settings that cannot work.
     """
     data = load_data(**_options(settings.data))
+    check_several(data.info)
     if isinstance(settings, Distill) and settings.teacher.views is not None:
         data = pool_views(data, settings.teacher.views)
     return with_second_view(data, settings, method)

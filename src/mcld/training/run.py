@@ -23,6 +23,7 @@ from mcld.plugins import check_plugins, describe_plugins
 from mcld.runs import RunDirectory
 from mcld.runs.environment import describe_environment
 from mcld.teacher import LiveTeacher, StoredTeacher, Teacher, check_teacher
+from mcld.text import printable
 from mcld.training.choices import describe_choices
 from mcld.training.display import Display
 from mcld.training.loop import Loop, Position
@@ -253,6 +254,8 @@ def _train(loop: Loop, stop: StopRequest, teacher_accuracy: Accuracy | None, *, 
             f"{schedule.epochs} epochs of {loop.steps:,} steps, batch {settings.data.batch_size}, "
             f"{schedule.name} schedule, lr {schedule.lr:g}, seed {settings.seed}"
         )
+        for note in loop.loader.notes:
+            display.line(note)
         display.line(f"{fabric.device.type} × {fabric.world_size}: {describe_choices(settings)}")
         position = loop.train()
         summary = summarize(parts, position, teacher_accuracy)
@@ -289,6 +292,7 @@ def summarize(parts: Parts, position: Position, teacher: Accuracy | None) -> dic
         "command": "train" if isinstance(settings, Train) else "distill",
         "data": parts.data.info.name,
         "images": {"train": len(parts.data.train), "validation": len(parts.data.val)},
+        "notes": [printable(note) for note in parts.notes],
         "views": parts.data.train.views.description,
         "method": None if isinstance(settings, Train) else settings.method.name,
         "seed": settings.seed,

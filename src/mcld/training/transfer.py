@@ -9,7 +9,7 @@ import torch
 from lightning_fabric import Fabric
 
 from mcld.configs.schema import Train
-from mcld.data import DataSet, TrainLoader, eval_batches, load_data
+from mcld.data import DataSet, TrainLoader, check_several, eval_batches, load_data
 from mcld.errors import InputError, RunError
 from mcld.evaluation.transfer import (
     GRID,
@@ -28,6 +28,7 @@ from mcld.files import atomic_write_text
 from mcld.models import Network
 from mcld.runs import Owned, RunDirectory
 from mcld.runs.environment import describe_environment
+from mcld.text import printable
 from mcld.training.display import Display
 from mcld.training.networks import load_run, unfinished, weights_line
 from mcld.training.plan import settle
@@ -103,6 +104,7 @@ def transfer(
     fabric = launch(settle(settings))
     given = {field.name: getattr(settings.data, field.name) for field in dataclasses.fields(settings.data)}
     data = load_data(**given).to(fabric.device)
+    check_several(data.info)
     display.line(
         f"data {data.info.name}: {len(data.train):,} training and {len(data.val):,} validation images, "
         f"{len(data.info.classes)} classes, {'×'.join(map(str, data.info.image_size))} px"
@@ -126,6 +128,7 @@ def transfer(
             "data": data.info.name,
             "images": {"train": len(data.train), "validation": len(data.val)},
             "classes": len(data.info.classes),
+            "notes": [printable(note) for note in data.notes],
             "image_size": list(data.info.image_size),
             "views": data.train.views.description,
             "batch_size": settings.data.batch_size,
