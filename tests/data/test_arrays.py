@@ -79,6 +79,12 @@ def test_files_made_otherwise(tmp_path: Path, train: dict[str, Any], val: dict[s
     assert "\n" not in str(error.value)
 
 
+def test_padding_beyond_the_image(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="padding is 17 and images are 16×16 with 3 channels; expected at most their"):
+        load(tmp_path, part(), part(), padding=17)
+    assert load(tmp_path, part(), part(), padding=16).train.views.count == 33**2 * 2
+
+
 def test_too_many_classes_wanted_or_none_left(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="classes is 4 and the data has 3"):
         load(tmp_path, part(), part(), classes=4)

@@ -111,6 +111,16 @@ def test_a_smaller_limit(photos: Path) -> None:
         load_data("folder", path=photos, max_megapixels=0)
 
 
+def test_an_image_as_narrow_as_a_line_is_no_image(photos: Path) -> None:
+    Image.new("L", (100_000, 3)).save(photos / "train" / "cat" / "03.png")  # 256 px high it would take 2 GB
+    Image.new("L", (3000, 3)).save(photos / "train" / "cat" / "04.png")
+    data = load_data("folder", path=photos, image_size=8)
+    assert len(data.train) == 25
+    assert any(
+        "(too narrow: 100000×3 pixels; expected sides that differ by at most 1,000 times)" in n for n in data.notes
+    )
+
+
 def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
     file = tmp_path / "a.jpg"
     with file.open("wb") as stream:

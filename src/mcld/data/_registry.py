@@ -52,7 +52,7 @@ _RANGES = {
     "workers": (0, 256),
     "classes": (1, 1_000_000),
     "padding": (0, 10_000),
-    "image_size": (1, 100_000),
+    "image_size": (1, 8192),
     "max_megapixels": (1, 1_000_000),
     "max_gb": (1e-6, 1_000_000),
 }

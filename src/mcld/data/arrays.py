@@ -64,6 +64,8 @@ def load(options: Arrays) -> DataSet:
     if len(val[1]) == 0:
         raise InputError(f"{options.val} holds no image of the first {kept} classes; expected at least one")
     colour, height = train[0].shape[1] == 3, train[0].shape[2]
+    if options.padding is not None and options.padding > min(train[0].shape[2:]):
+        raise InputError(f"padding is {options.padding} and images are {_size(train[0])}; expected at most their size")
     return tensor_data(
         "arrays",
         names,

@@ -2,7 +2,6 @@
 
 import functools
 import warnings
-from pathlib import PurePath
 from typing import TYPE_CHECKING, BinaryIO
 
 from mcld.files import open_regular
@@ -12,6 +11,8 @@ if TYPE_CHECKING:
 
 MEGAPIXELS = 178
 """The largest image, unless a setting says otherwise: where Pillow, too, takes a file for a decompression bomb."""
+
+_NARROW = 1000  # resized by its short side, such an image would have as many pixels as a bomb
 
 # Formats that Pillow decodes by itself. Those for which it starts other programs (EPS), asks the system or a plug-in of
 # whoever registered one (WMF, GRIB, …), or opens a second file of any format inside (IPTC) are never tried.
@@ -84,7 +85,9 @@ def suffixes() -> frozenset[str]:
 
 def suffix_of(file: str) -> str:
     """The ending of a file's name in small letters, or nothing."""
-    return PurePath(file).suffix.lower()
+    name = file.rpartition("/")[2]
+    dot = name.rfind(".")
+    return name[dot:].lower() if dot > 0 else ""
 
 
 def open_image(stream: BinaryIO, name: str = "", megapixels: int = MEGAPIXELS) -> "Image":
@@ -116,6 +119,10 @@ def open_image(stream: BinaryIO, name: str = "", megapixels: int = MEGAPIXELS) -
         raise ValueError(in_words(error)) from None
     if width * height > megapixels * 1_000_000:
         raise ValueError(f"too large: {width}×{height} pixels; expected at most {_allowed(megapixels)}")
+    if max(width, height) > _NARROW * min(width, height):
+        raise ValueError(
+            f"too narrow: {width}×{height} pixels; expected sides that differ by at most {_NARROW:,} times"
+        )
     return image
 
 

@@ -164,6 +164,8 @@ def _look(root: str, file: str, megapixels: int = MEGAPIXELS) -> _Look:
         data = read_file(os.path.join(root, file), reading.bytes, "set data.max_megapixels")  # noqa: PTH118
         image, deep_colour = _decode(data, reading, file)
         largest = peak(image, deep_colour)
+        if not is_deep(image):
+            image.crop((0, 0, 1, 1)).convert("RGB")  # not every mode can be: LAB of a TIFF
     except (OSError, ValueError) as error:
         return _Look(getattr(error, "strerror", None) or str(error) or type(error).__name__)
     return _Look("", image.mode in _GREY_MODES, min(image.size), hashlib.sha256(data).digest(), largest)

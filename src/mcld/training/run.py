@@ -292,7 +292,7 @@ def summarize(parts: Parts, position: Position, teacher: Accuracy | None) -> dic
         "command": "train" if isinstance(settings, Train) else "distill",
         "data": parts.data.info.name,
         "images": {"train": len(parts.data.train), "validation": len(parts.data.val)},
-        "notes": [printable(note) for note in parts.notes],
+        "notes": [printable(note) for note in parts.plan.notes],
         "views": parts.data.train.views.description,
         "method": None if isinstance(settings, Train) else settings.method.name,
         "seed": settings.seed,

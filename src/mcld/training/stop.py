@@ -5,6 +5,8 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
+from mcld.text import printable
+
 
 class Interrupted(Exception):  # noqa: N818 (being asked to stop is no error)
     """The run was asked to stop, and saved its state first.
@@ -14,7 +16,7 @@ class Interrupted(Exception):  # noqa: N818 (being asked to stop is no error)
     """
 
     def __init__(self, message: str, signal: int) -> None:
-        super().__init__(message)
+        super().__init__(printable(message))
         self.signal = signal
 
 
