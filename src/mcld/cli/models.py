@@ -1,5 +1,6 @@
 """``mcld models``."""
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,6 +46,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def _row(name: str, classes: int, size: int | None) -> tuple[list[str], dict[str, Any]]:
     """The cells of a model, and the options that fit it to the images."""
+    import torch
+
     from mcld.evaluation.cost import count_macs, count_parameters
     from mcld.models import create_model, default_lr, find_model, fitting_options
 
@@ -56,6 +59,7 @@ def _row(name: str, classes: int, size: int | None) -> tuple[list[str], dict[str
         name, also, family, least = entry.name, ", ".join(entry.aliases), entry.family, entry.min_size
         size = size or entry.input_size
     options = fitting_options(name, (size, size), {})
-    model = create_model(name, num_classes=classes, **options)
+    with torch.device("meta") if "/" not in name else contextlib.nullcontext():  # sizes need no numbers
+        model = create_model(name, num_classes=classes, **options)
     macs = f"{count_macs(model, (3, size, size)) / 1e6:,.1f}" if size >= least else "-"
     return [name, also, family, f"{count_parameters(model):,}", macs, str(size), f"{default_lr(name):g}"], options

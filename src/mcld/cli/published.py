@@ -1,10 +1,13 @@
 """``mcld published``."""
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from mcld.cli.main import Parser
-from mcld.configs.published import Row, find_row, published_rows
 from mcld.errors import unknown_name
+
+if TYPE_CHECKING:
+    from mcld.configs.published import Row
 
 EPILOG = """\
 Each row is a recipe with the numbers that were reported for it: mcld distill published=ID teacher=RUN, or
@@ -22,14 +25,15 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--data", metavar="NAME", help="rows on this data set")
     parser.add_argument("--all", action="store_true", help="also rows of methods that are not here (yet)")
     given = parser.parse_args(list(arguments))
+
+    from mcld.configs.published import absent, find_row, published_rows
+
     rows = list(published_rows())
     if given.id is not None:
         rows = [find_row(given.id)]
     rows = _filter("--data", given.data, rows, lambda row: [row.data])
     rows = _filter("--pair", given.pair, rows, _networks)
     rows = _filter("--method", given.method, rows, lambda row: [row.method, row.title, row.id.split("/")[-1]])
-
-    from mcld.configs.published import absent
 
     reasons = {row.id: absent(row) for row in rows}
     shown = [row for row in rows if given.all or given.id or not reasons[row.id]]
@@ -46,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def describe(row: Row, reason: str) -> list[str]:
+def describe(row: "Row", reason: str) -> list[str]:
     """The lines about one row."""
     reported = [
         f"{'' if place else row.id:<46}  {number.top1:5.2f}  {number.protocol} ({number.source})"
@@ -71,11 +75,11 @@ def describe(row: Row, reason: str) -> list[str]:
     return lines
 
 
-def _networks(row: Row) -> list[str]:
+def _networks(row: "Row") -> list[str]:
     return [row.pair, row.student.split("/")[-1], *([row.teacher.split("/")[-1]] if row.teacher else [])]
 
 
-def _filter(option: str, wanted: str | None, rows: list[Row], names: Callable[[Row], list[str]]) -> list[Row]:
+def _filter(option: str, wanted: str | None, rows: "list[Row]", names: "Callable[[Row], list[str]]") -> "list[Row]":
     if wanted is None:
         return rows
     known = {name.lower(): name for row in rows for name in names(row)}
