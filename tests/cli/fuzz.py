@@ -8,6 +8,7 @@ import contextlib
 import io
 import os
 import random
+import shutil
 import signal
 import socket
 import sys
@@ -164,6 +165,25 @@ FLAGS = {
 FLAGS["distill"] = FLAGS["train"]
 
 
+METHODS = (
+    "kd",
+    "mcld",
+    "plain",
+    "dkd",
+    "[mcld,kd]",
+    "at",
+    "simkd",
+    "mlkd",
+    "crd",
+    "rkd",
+    "srd",
+    "reviewkd",
+    "sld",
+    "ofd",
+)
+OPTIONS = ("width", "in_chans", "num_classes", "pretrained", "checkpoint_path", "img_size", "aux_logits", "x")
+
+
 @dataclass(frozen=True)
 class Fault:
     """What a line should not have done."""
@@ -200,24 +220,31 @@ def make_place(folder: Path) -> None:
         assert status == 0, error
 
 
-def known_keys() -> list[str]:
-    """Every setting of both commands, with all data sets and methods."""
-    from mcld.configs.compose import DATA_OPTIONS, compose, list_methods
+Keys = dict[str, Any]
+"""Settings by dotted key, with their types."""
+
+
+def settings_of(command: Any, *words: str) -> Keys:
+    """What there is to set for some words."""
+    from mcld.configs.compose import compose
     from mcld.configs.values import leaves
 
-    keys: dict[str, None] = {}
+    return {key: kind for key, kind, _ in leaves(compose(command, words))}
+
+
+def known_keys() -> Keys:
+    """Every setting of both commands, with all data sets and methods, and some that there are not."""
+    from mcld.configs.data import DATA_OPTIONS
+    from mcld.methods import list_methods
+
+    keys: Keys = {}
     files = {"folder": ["path"], "imagenet": ["path"], "arrays": ["train", "val"]}
     for name in sorted(DATA_OPTIONS):
         words = [f"data={name}", *(f"data.{key}=x" for key in files.get(name, []))]
-        keys |= dict.fromkeys(key for key, _, _ in leaves(compose("train", [*words, "model=x"])))
+        keys |= settings_of("train", *words, "model=x")
     for name in list_methods():
-        settings = compose("distill", ["data=digits", "teacher=x", "student=x", f"method={name}"])
-        keys |= dict.fromkeys(key for key, _, _ in leaves(settings))
-    nodes = ("model", "student", "teacher")
-    options = ("width", "in_chans", "num_classes", "pretrained", "checkpoint_path", "img_size", "aux_logits", "x")
-    keys |= {f"{node}.options.{option}": None for node in nodes for option in options}
-    return [
-        *keys,
+        keys |= settings_of("distill", "data=digits", "teacher=x", "student=x", f"method={name}")
+    groups = (
         "model",
         "student",
         "teacher",
@@ -228,7 +255,8 @@ def known_keys() -> list[str]:
         "hydra.run.dir",
         "nothing",
         "a.b",
-    ]
+    )
+    return {**keys, **dict.fromkeys(groups, str)}
 
 
 class Generator:
@@ -241,6 +269,8 @@ class Generator:
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
         self.keys = known_keys()
+        self.own: dict[tuple[str, str], Keys] = {}
+        self.lines = 0
 
     def __call__(self) -> list[str]:
         """The words of one line."""
@@ -251,6 +281,7 @@ class Generator:
         if self.random.random() < 0.03:
             command = pick(["methods", "models", "data", "published", "demo", "x", "", "help", "--version", "\0"])
             return [command, *(pick([*VALUES, "kd", "--json", "--help"]) for _ in range(self.random.randint(0, 2)))]
+        self.lines += 1
         words = self._good(command)
         for _ in range(self.random.choice([1, 1, 1, 2, 2, 3])):
             words = self._change(command, words)
@@ -259,12 +290,10 @@ class Generator:
         return [command, *words]
 
     def _good(self, command: str) -> list[str]:
-        run = f"run=out{self.random.randint(0, 3)}"
-        network = self.random.choice(["resnet8", "resnet20", "MobileNetV2", "T"])
+        run = f"run=out{self.lines}"
+        network = self.random.choice(["resnet8", "resnet8", "resnet20", "MobileNetV2", "T"])
         narrow = ["options.width=2"] if network.startswith("resnet") else []
-        method = self.random.choice(
-            ["kd", "mcld", "plain", "dkd", "[mcld,kd]", "at", "simkd", "mlkd", "crd", "rkd", "srd"]
-        )
+        method = self.random.choice(METHODS)
         if command == "train":
             return [*DATA, *TINY, f"model={network}", *(f"model.{word}" for word in narrow), run]
         if command == "distill":
@@ -275,7 +304,7 @@ class Generator:
         return {
             "evaluate": ["T", *self.random.choice([[], DATA]), "threads=1"],
             "transfer": ["S", *DATA, "--protocol", "probe", run, "threads=1"],
-            "export": ["T", "--layout", "plain", "--out", "exported"],
+            "export": ["T", "--layout", "plain", "--out", f"exported{self.lines}"],
             "bench": ["suite.yaml", "--dry-run"],
             "resume": ["S"],
         }[command]
@@ -285,7 +314,7 @@ class Generator:
         kind = self.random.random()
         at = self.random.randrange(len(words)) if words else 0
         if kind < 0.6:
-            return [*words, self._setting()]
+            return [*words, self._setting(command, words)]
         if kind < 0.75 and words:
             key, equals, _ = words[at].partition("=")
             words[at] = f"{key}={pick(VALUES)}" if equals else pick(VALUES)
@@ -304,13 +333,70 @@ class Generator:
             )
         return words
 
-    def _setting(self) -> str:
+    def _setting(self, command: str, words: list[str]) -> str:
         pick = self.random.choice
-        key, value = pick(self.keys), pick(VALUES)
-        if key.endswith(".width") and value not in ("1e9",) and value.lstrip("-").isdigit() and 3 < int(value) < WIDE:
+        keys = self.keys if self.random.random() < 0.2 else self._fitting(command, words)
+        key = pick([*keys, *(f"{node}.options.{pick(OPTIONS)}" for node in ("model", "student", "teacher"))])
+        value = pick(VALUES if self.random.random() < 0.5 else self._typed(keys.get(key, str)))
+        if key.endswith(".width") and value.lstrip("-").isdigit() and 3 < int(value) < WIDE:
             value = "2"
-        return pick(["", "", "", "", "", "", "", "+", "~", "++"]) + (
-            f"{key}={value}" if self.random.random() < 0.97 else key
+        prefix = pick(["", "+", "~", "++"]) if self.random.random() < 0.05 else ""
+        return prefix + (f"{key}={value}" if self.random.random() < 0.98 else key)
+
+    def _fitting(self, command: str, words: list[str]) -> Keys:
+        """The settings that there are for a line, as far as it can be read."""
+        kind = "distill" if command in ("distill", "teacher-logits") else "train"
+        method = next((word for word in words if word in [f"method={name}" for name in METHODS]), "method=kd")
+        if (kind, method) not in self.own:
+            extra = ["teacher=x", "student=x", method] if kind == "distill" else ["model=x"]
+            self.own[kind, method] = settings_of(kind, *DATA, *extra)
+        keys = self.own[kind, method]
+        allowed: dict[str, tuple[str, ...]] = {
+            "evaluate": ("data.", "model.", "device", "threads"),
+            "transfer": ("data.", "run", "seed", "threads"),
+        }
+        allowed["teacher-logits"] = ("data.", "teacher.", "method.", "threads", "precision")
+        return {key: keys[key] for key in keys if key.startswith(allowed.get(command, ""))}
+
+    def _typed(self, kind: Any) -> tuple[str, ...]:
+        """Values of a type, most of them in its range."""
+        text = str(kind)
+        if "bool" in text:
+            return ("true", "false", "auto")
+        if "list" in text:
+            return ("[0.5]", "[0.5,0.5,0.5]", "[0.2,0.8]", "[0.8,0.2]", "[layer1,layer2]", "[1e30]", "[-1]", "null")
+        if "int" in text:
+            return ("1", "2", "3", "5", "8", "16", "64", "0", "-1", "1000", "null")
+        if "float" in text:
+            return ("0.1", "0.5", "1", "2.5", "1e-3", "0", "-1", "1000", "1e30", "null")
+        words = (
+            "T",
+            "S",
+            "resnet8",
+            "last",
+            "best",
+            "auto",
+            "off",
+            "trivial",
+            "rand",
+            "none",
+            "store",
+            "null",
+            "sgd",
+            "adamw",
+        )
+        return (
+            *words,
+            "student",
+            "teacher",
+            "both",
+            "hard",
+            "soft",
+            "columns",
+            "prototypes",
+            "cosine",
+            "step",
+            "train.npz",
         )
 
 
@@ -405,11 +491,14 @@ def fuzz(folder: Path, seed: int, *, lines: int, seconds: float, log: Path | Non
     place.mkdir(parents=True)
     os.chdir(place)
     make_place(place)
-    generate, faults, deadline = Generator(seed), [], time.monotonic() + seconds
+    faults: list[Fault] = []
+    generate, deadline = Generator(seed), time.monotonic() + seconds
     for number in range(lines):
         if time.monotonic() > deadline:
             return number, faults
         words = generate()
+        for made in [*Path().glob("out*"), *Path().glob("exported*")]:
+            shutil.rmtree(made)
         if log is not None:
             log.write_text(f"{number} {words!r}\n")  # what it was when the process ends itself
         fault = check_line(number, words)

@@ -14,6 +14,8 @@ State = Mapping[str, Tensor]
 
 # Checkpoints from before PyTorch 0.4.1 lack this counter, which plain BatchNorm does not use.
 _COUNTER = "num_batches_tracked"
+AUXILIARY = ("aux1", "aux2", "AuxLogits")
+"""The auxiliary classifiers of the Inceptions of torchvision and timm."""
 
 
 def fits(model: nn.Module, state: State) -> bool:
@@ -48,10 +50,25 @@ def mismatch(model: nn.Module, state: State, source: str) -> InputError:
     missing = [key for key in wanted if key not in state and not key.endswith(_COUNTER)]
     unexpected = [key for key in state if key not in wanted]
     differing = [key for key in state if key in wanted and state[key].shape != wanted[key].shape]
+    lacks, has = _auxiliary(missing), _auxiliary(unexpected)
+    if (lacks or has) and not (lacks and has) and len(lacks or has) == len({*missing, *unexpected}):
+        heads = ", ".join(dict.fromkeys(key.partition(".")[0] for key in lacks or has))
+        which, right = ("lacks", "false") if lacks else ("has", "true")
+        return InputError(
+            f"{source} {which} the auxiliary classifiers of this architecture ({heads}); make the model with "
+            f"aux_logits={right} (ROLE.options.aux_logits={right}); they are neither asked nor trained"
+        )
     if not missing and not unexpected and (classes := _head_classes(state, wanted, differing)):
         there, here = classes
-        hint = f"; make the model with num_classes={there}" if there else ""
-        return InputError(f"{source} has a head of {there} classes and the model one of {here} ({differing[0]}){hint}")
+        hint = (
+            f"; make the model with num_classes={there}, which on a command line is data with these {there} classes in "
+            "their order, or take weights that were trained on this data"
+        )
+        head = list(wanted)[-1].rpartition(".")[0]
+        shown = next(key for key in differing if key.startswith(f"{head}."))
+        return InputError(
+            f"{source} has a head of {there} classes and the model one of {here} ({shown}){hint if there else ''}"
+        )
     parts = []
     if missing:
         parts.append(f"{len(missing)} missing ({_some(missing)})")
@@ -84,7 +101,8 @@ def _zoo_shapes() -> list[tuple[str, str, str, dict[str, tuple[int, ...]]]]:
     for entry in list_models():
         with torch.device("meta"):
             model = entry.build(1, 1)
-        assert isinstance(model, ZooModel)
+        if not isinstance(model, ZooModel):
+            continue  # of another package
         shapes = _shapes(model.state_dict())
         found.append((entry.name, next(key for key, shape in shapes.items() if len(shape) == 4), model.head, shapes))
     return found
@@ -95,12 +113,20 @@ def _shapes(state: State) -> dict[str, tuple[int, ...]]:
 
 
 def _head_classes(state: State, wanted: State, differing: list[str]) -> tuple[int, int] | None:
-    """Return the classes of file and model when nothing but the number of rows of the last layer differs."""
-    owners = {key.rpartition(".")[0] for key in differing}
+    """Return the classes of file and model when nothing but the number of rows differs: of the last layer, and perhaps
+    of auxiliary classifiers.
+    """
     last = list(wanted)[-1].rpartition(".")[0]
+    owners = {key.rpartition(".")[0] for key in differing if key not in _auxiliary(differing)}
     if owners != {last} or any(state[k].ndim == 0 or state[k].shape[1:] != wanted[k].shape[1:] for k in differing):
         return None
-    return state[differing[0]].shape[0], wanted[differing[0]].shape[0]
+    rows = {(state[key].shape[0], wanted[key].shape[0]) for key in differing}
+    return rows.pop() if len(rows) == 1 else None
+
+
+def _auxiliary(keys: Iterable[str]) -> list[str]:
+    """Those of auxiliary classifiers."""
+    return [key for key in keys if key.partition(".")[0] in AUXILIARY]
 
 
 def _some(items: Iterable[str], most: int = 4) -> str:

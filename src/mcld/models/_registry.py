@@ -16,6 +16,13 @@ from mcld.options import check_option
 from mcld.registry import MODELS
 
 _EXTERNAL = ("timm", "torchvision")
+# What libraries take as an option and is decided elsewhere.
+_DECIDED = {
+    **dict.fromkeys(("num_classes", "nb_classes"), "the classes of the data decide it"),
+    **dict.fromkeys(("in_chans", "in_channels"), "the channels of the images decide it"),
+    **dict.fromkeys(("name", "model_name"), "the model is named before its options"),
+    "weights": "expected pretrained=true, or a checkpoint, beside the name of the model",
+}
 
 
 @dataclass(frozen=True)
@@ -112,6 +119,7 @@ def create_model(name: str, num_classes: int, in_channels: int = 3, **options: A
     for what, value in (("num_classes", num_classes), ("in_channels", in_channels)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise InputError(f"{what} is {value!r}; expected an integer of at least 1")
+    check_decided(name, options)
     library, slash, rest = name.partition("/")
     if slash and library not in _EXTERNAL:
         raise InputError(f"no model is called {name!r}; before the slash, expected timm or torchvision")
@@ -122,6 +130,17 @@ def create_model(name: str, num_classes: int, in_channels: int = 3, **options: A
     entry = find_model(name)
     _check_options(entry, options)
     return entry.build(num_classes, in_channels, **options)
+
+
+def check_decided(name: str, options: Mapping[str, Any]) -> None:
+    """Check that no option says what is decided elsewhere, such as the number of classes.
+
+    Raises:
+        InputError: for the first that does.
+    """
+    for option, value in options.items():
+        if option in _DECIDED:
+            raise InputError(f"{name} takes no option {option}={value}: {_DECIDED[option]}")
 
 
 def fitting_options(

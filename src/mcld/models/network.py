@@ -17,8 +17,9 @@ from mcld.files import atomic_write_bytes
 from mcld.models._digest import KEY, Digests, json_digest, state_digest
 from mcld.models._fitting import fill, fits, mismatch
 from mcld.models._head import find_head, replace_head
+from mcld.models._outputs import logits_of
 from mcld.models._reading import read_safetensors
-from mcld.models._registry import create_model
+from mcld.models._registry import check_decided, create_model
 
 
 @dataclass
@@ -64,6 +65,7 @@ class ModelSpec:
         pair = "[height, width] in pixels, or an empty list"
         _check("image_size", self.image_size, lambda v: _is_list(v, _is_count) and len(v) in (0, 2), pair)
         _check("options", self.options, _is_json_object, "a dictionary of JSON values")
+        check_decided(self.architecture, self.options)
         _check("reused", self.reused, lambda v: v == 0 or _is_count(v), "an integer of at least 0")
 
     def to_dict(self) -> dict[str, Any]:
@@ -141,8 +143,7 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits (B, num_classes) of images (B, in_channels, H, W), uint8, or floating point from 0 to 1."""
-        logits: Tensor = self.model(self.normalize(images))
-        return logits
+        return logits_of(self.model(self.normalize(images)), self.spec.architecture)
 
     def digest(self) -> str:
         """A hex digest of the weights: changes when any does."""

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from mcld.configs.compose import settings_from_yaml
@@ -12,7 +13,10 @@ from mcld.data import DataInfo, check_classes
 from mcld.errors import InputError
 from mcld.models import fitting_options, load_checkpoint
 from mcld.models._digest import json_digest
+from mcld.models._fitting import AUXILIARY
+from mcld.models._outputs import check_images
 from mcld.models._reading import read_digests
+from mcld.models._registry import check_decided
 from mcld.models.checkpoint import Part
 from mcld.models.network import ModelSpec, Network, load_weights
 from mcld.plugins import check_plugins
@@ -42,6 +46,11 @@ def build_network(settings: NetworkSettings, data: DataInfo, role: str, notes: l
         if Path(name).exists() or (name.count("/") and name.split("/")[0] not in ("timm", "torchvision")):
             what = "is not a run directory" if Path(name).exists() else "does not exist, nor is it a model"
             raise InputError(f"{role}={name} {what}; expected a run directory, or a name from: mcld models")
+        if "pretrained" in settings.options:
+            raise InputError(
+                f"{role}.options.pretrained={settings.options['pretrained']}: expected {role}.pretrained=true or false"
+            )
+        check_decided(f"{role} {name}", settings.options)
         options = {**settings.options, **({"pretrained": True} if settings.pretrained else {})}
         trained = settings.pretrained or settings.checkpoint is not None
         chosen = fitting_options(name, data.image_size, options, patches=not trained)
@@ -74,6 +83,10 @@ def build_network(settings: NetworkSettings, data: DataInfo, role: str, notes: l
             network.spec, mean=settings.mean or network.spec.mean, std=settings.std or network.spec.std
         )
         network = Network(network.model, spec)
+    images = torch.zeros(2, data.channels, *data.image_size, dtype=torch.uint8)
+    check_images(network, f"{role} {name}", images, len(data.classes), trained=role != "teacher")
+    if role != "teacher" and (heads := [part for part in AUXILIARY if getattr(network.model, part, None) is not None]):
+        notes.append(f"{role} {name}: its auxiliary classifiers ({', '.join(heads)}) are not trained")
     return network
 
 
