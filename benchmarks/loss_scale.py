@@ -59,6 +59,7 @@ def make_step(side: str, size: str, device: torch.device) -> Callable[[], None]:
     labels = torch.randint(C, (B,), generator=g).to(device)
     index = torch.randperm(IMAGES, generator=g)[:B].to(device)
     method: Method = create_method(name, **options)
+    method.epochs = 240
     method.check_values = False  # as in training, where the loop looks at the losses itself
     outputs: tuple[Outputs, Outputs] = (Outputs(s), Outputs(t))
     if name == "crd":

@@ -93,14 +93,13 @@ class Training:
         device = torch.device(given.device)
         self.data = parts.data.to(device)
         self.method = parts.method
-        self.method.check_values = False
-        self.objective = parts.objective().to(device).train()
+        self.distiller = parts.in_layout().to(device).train()
         self.clip = settings.optimizer.clip
         assert settings.schedule.lr is not None
-        self.optimizer = create_optimizer(settings.optimizer, settings.schedule.lr / 100, self.objective)
+        self.optimizer = create_optimizer(settings.optimizer, settings.schedule.lr / 100, self.distiller)
         self.teacher: LiveTeacher | None = None
         if parts.teacher is not None:
-            self.teacher = LiveTeacher(parts.teacher.to(device), parts.teacher_features)
+            self.teacher = LiveTeacher(parts.teacher.to(device), parts.distiller.teacher_features)
         size = settings.data.batch_size
         self.loader = TrainLoader(self.data.train, size, settings.seed, device=device, views=self.method.views)
         self.steps_per_epoch = self.loader.steps_per_epoch
@@ -116,10 +115,10 @@ class Training:
         """One step of training."""
         batch = next(self.batches)
         teacher = None if self.teacher is None else self.teacher(batch)
-        terms, _ = self.objective(batch.image, batch.label, batch.index, teacher, 0.5)
-        torch.autograd.backward(torch.stack(list(terms.values())).sum())
+        out = self.distiller(batch.image, batch.label, progress=0.5, index=batch.index, teacher_logits=teacher)
+        torch.autograd.backward(out.loss)
         if self.clip is not None:
-            torch.nn.utils.clip_grad_norm_(self.objective.parameters(), self.clip)
+            torch.nn.utils.clip_grad_norm_(self.distiller.parameters(), self.clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
 
@@ -128,7 +127,7 @@ class Training:
         assert self.teacher is not None
         self.batch = next(self.batches)
         self.outputs = self.teacher(self.batch)
-        self.own = leaves(self.objective.features(self.batch.image))
+        self.own = leaves(self.distiller.student_features(self.batch.image))
 
     def loss(self) -> None:
         """The method's loss alone, forward and backward, to the student's outputs and the method's parameters."""

@@ -80,6 +80,7 @@ def main() -> None:
                 pair = []
                 for logits, bank in ((exact, plain), (rounded, plain.half().float())):
                     method = create_method(name, **options)
+                    method.epochs = 240
                     if method.whole_bank:
                         method.fill_bank(bank, train.labels, everything)
                     pair.append(loss_and_gradient(method, answers, logits, batch.label, batch.index))

@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mcld import KD, MCLD, create_method
+from mcld.distiller import gather_outputs
 from mcld.distributed import gather_rows
-from mcld.methods import Category, Instance, Method, Outputs, Sample, combine, list_methods, method_class
-from mcld.training.objective import gather_outputs
+from mcld.methods import Category, Instance, Method, Outputs, Sample, Shapes, combine, list_methods, method_class
 
 Result: TypeAlias = dict[str, Any]
 RANKS, ROWS, STEPS, CLASSES = 2, 5, 3, 4
@@ -72,6 +72,7 @@ def joined_batch(step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def train_steps(student: nn.Module, method: Method, share: slice) -> Result:
     """Terms and gradients of a few steps on a share of the joined batches, as the training loop computes them."""
     losses, gradients = [], []
+    method.prepare(Shapes(CLASSES), Shapes(CLASSES), 30, 240)
     for step in range(STEPS):
         x, t, y, index = (part[share] for part in joined_batch(step))
         s = student(x)
@@ -180,8 +181,8 @@ def test_two_ranks_equal_one_process_in_what_they_see_of_features(name: str, ran
 def test_without_the_gather_they_would_differ() -> None:
     x, t, y, _ = joined_batch(0)
     s = network()(x).detach()
-    joined = MCLD()(s, t, y)["instance"]
-    halves = [MCLD()(s[part], t[part], y[part])["instance"] for part in (slice(0, ROWS), slice(ROWS, None))]
+    joined = MCLD()(s, t, y, progress=1)["instance"]
+    halves = [MCLD()(s[part], t[part], y[part], progress=1)["instance"] for part in (slice(0, ROWS), slice(ROWS, None))]
     assert abs(float(sum(halves) / 2 - joined)) > 1e-3
 
 

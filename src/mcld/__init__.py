@@ -7,7 +7,9 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from mcld.contrast.info_nce import info_nce as info_nce
+    from mcld.distiller import Distiller as Distiller
     from mcld.errors import InputError as InputError
+    from mcld.images import ImageSpec as ImageSpec
     from mcld.methods import KD as KD
     from mcld.methods import MCLD as MCLD
     from mcld.methods import FeatureMethod as FeatureMethod
@@ -23,7 +25,9 @@ if TYPE_CHECKING:
 
 # Where each public name lives. Looked up on first use, so that `from mcld import MCLD` imports torch and nothing else.
 _HOME = {
+    "Distiller": "mcld.distiller",
     "FeatureMethod": "mcld.methods",
+    "ImageSpec": "mcld.images",
     "InputError": "mcld.errors",
     "KD": "mcld.methods",
     "LogitMethod": "mcld.methods",
@@ -42,7 +46,9 @@ _HOME = {
 __all__ = [
     "KD",
     "MCLD",
+    "Distiller",
     "FeatureMethod",
+    "ImageSpec",
     "InputError",
     "LogitMethod",
     "Method",

@@ -20,6 +20,17 @@ def check_row_integers(name: str, values: Tensor, rows: int) -> None:
         raise InputError(f"{name} are {values.dtype}; expected integers")
 
 
+def check_label_range(labels: Tensor, classes: int) -> None:
+    """Check that labels are class indices; an accelerator is waited for.
+
+    Raises:
+        InputError: for a label out of range.
+    """
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= classes:
+        raise InputError(f"labels range from {low} to {high}; expected 0 to {classes - 1} for {classes} classes")
+
+
 # What is beyond these is no number that anybody means: a loss would be 0, NaN or infinite by it.
 _POSITIVE = (1e-6, 1e6)
 _RANGES = dict.fromkeys(("temperature", "target_temperature", "softmax"), (0.001, 1000.0))

@@ -1,43 +1,47 @@
 """What a method reads from a network besides logits: pooled features, maps of stages, the classifier."""
 
-import math
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+import functools
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mcld.errors import InputError, did_you_mean
+from mcld.errors import InputError
+from mcld.images import image_sides
 from mcld.methods import Outputs
 from mcld.methods._base import LOGITS, Shapes
-from mcld.models import Network, ZooModel
-from mcld.models._head import find_head
+from mcld.models import Network
+from mcld.models._head import find_head, named_module
 from mcld.models._preactivation import Tap, before_activation
 from mcld.models.network import unwrap
-
-_STAGES = 4  # of a network whose blocks all have one resolution, such as a ViT
+from mcld.outputs import split_output
+from mcld.stages import find_stages, to_map
 
 
 class Features:
     """Runs a network and returns what a method needs of it, by hooks on its modules that are found once.
 
-    Where the stages are is known for the zoo, for timm (its ``feature_info``) and for torchvision (``layer1`` to
-    ``layer4``, the children of ``features``, of ``encoder.layers`` or of the network itself; of several with the same
-    resolution the last, and four evenly spaced ones where there is one resolution only). ``maps`` names other modules.
-    Tokens (B, N, c) of a transformer become maps without the class token. The classifier is the last Linear, and
-    ``pooled`` is its input. A method that needs logits alone costs nothing: there is no hook then.
+    Where the stages are is found (:func:`mcld.stages.find_stages`), or said by ``maps``. Tokens (B, N, c) of a
+    transformer become maps without the class token. The classifier is the last Linear, and the pooled features are its
+    input; ``classifier`` and ``pooled`` name other modules. A method that needs logits alone costs nothing: there is no
+    hook then.
 
     Args:
-        network: from images to logits; a :class:`mcld.models.Network` when more than logits are needed.
+        network: from images to logits, in any form that :func:`mcld.outputs.split_output` reads.
         needs: any of ``logits``, ``pooled``, ``maps``, ``classifier``.
         maps: names of the modules whose outputs are the maps, from early to late; None for the network's stages.
         preactivation: whether the maps of the network's own stages are those before their last activation, where that
             is known (:func:`mcld.models._preactivation.before_activation`).
-        image_size: (height, width) of the images; None for those the network was made for.
+        pooled: name of the module whose output is the pooled features; None for the classifier's input.
+        classifier: name of the last Linear; None for the one that is found.
+        image_size: (height, width) of the images, or a number; None for those the network was made for.
+        images: what takes images to the network; None where they are as it wants them.
         role: what to call the network in messages.
         separate_views: whether two views go through the network one after the other, not as one batch; in training they
             are then normalised apart (:attr:`mcld.methods.Method.separate_views`).
+        spelling: how the arguments that name modules are written where the network comes from, for messages.
 
     Raises:
         InputError: when the network does not have what is needed, or there is no module of that name.
@@ -62,177 +66,171 @@ class Features:
         *,
         maps: Sequence[str] | None = None,
         preactivation: bool = False,
-        image_size: Sequence[int] | None = None,
+        pooled: str | None = None,
+        classifier: str | None = None,
+        image_size: int | Sequence[int] | None = None,
+        images: nn.Module | None = None,
         role: str = "network",
         separate_views: bool = False,
+        spelling: str = "{role}.{what}",
     ) -> None:
         self.network, self.needs, self.role = network, frozenset(needs), role
-        self.separate_views = separate_views
+        self.images, self.separate_views, self._spelling = images, separate_views, spelling
         self._found: dict[str, Any] = {}
         self._recording = False
         self._maps: list[str] = []
+        self._pooled: str | None = None
         self._head: nn.Linear | None = None
+        self._model = unwrap(network)
+        spec = network.spec if isinstance(network, Network) else None
+        self._name = f"{role} {spec.architecture if spec else type(self._model).__name__}"
+        size = image_size or (spec.image_size if spec else None)
+        self._size = image_sides(size, "image_size") if size else None
         if self.needs <= LOGITS:
             return
-        assert isinstance(network, Network)
-        self._model = unwrap(network)
-        self._size = tuple(image_size or network.spec.image_size)
-        self._name = f"{role} {network.spec.architecture}"
+        where = functools.partial(spelling.format, role=role)
         if self.needs & {"pooled", "classifier"}:
-            _, self._head = find_head(self._model, self._name)
-            self._head.register_forward_pre_hook(self._keep_input)
+            if pooled is not None and "pooled" in self.needs:
+                module = named_module(self._model, pooled, where(what="pooled"), self._name)
+                module.register_forward_hook(functools.partial(self._keep_output, "pooled"))
+                self._pooled = pooled
+            if self._pooled is None or "classifier" in self.needs or classifier is not None:
+                self._head = find_head(self._model, self._name, classifier, argument=where(what="classifier"))[1]
+                self._head.register_forward_pre_hook(self._keep_input)
         if "maps" in self.needs:
-            self._maps = self._find_maps(maps)
+            if maps is not None and (isinstance(maps, str) or not maps):
+                raise InputError(
+                    f"{where(what='maps')} is {maps!r}; expected a list of module names, from early to late"
+                )
+            for name in maps or ():
+                named_module(self._model, name, where(what="maps"), self._name)
+            self._maps = (
+                list(maps) if maps else find_stages(self._model, self._run_blank, where(what="maps"), self._name)
+            )
             taps = [Tap(name, before=False) for name in self._maps]
             if preactivation and not maps:
                 taps = before_activation(self._model, self._maps)
             for name, tap in zip(self._maps, taps, strict=True):
-                module = self._model.get_submodule(tap.path)
+                module, key = self._model.get_submodule(tap.path), f"map {name}"
                 if tap.before:
-                    module.register_forward_pre_hook(self._keep_map_before(name))
+                    module.register_forward_pre_hook(functools.partial(self._keep_map_before, key))
                 else:
-                    module.register_forward_hook(self._keep_output(name))
+                    module.register_forward_hook(functools.partial(self._keep_output, key))
 
-    def __call__(self, images: Tensor) -> Outputs:
+    def __call__(self, images: Tensor, network: nn.Module | None = None) -> Outputs:
         """The outputs for images (B, channels, H, W), or for two views of each (B, 2, channels, H, W).
 
         Two views go through the network as one batch, unless ``separate_views``; the outputs of the second are
         ``other``.
+
+        Args:
+            images: of one batch.
+            network: what to run in place of the network itself: the same, wrapped.
         """
+        return self.read(images, network)[0]
+
+    def read(self, images: Tensor, network: nn.Module | None = None) -> tuple[Outputs, tuple[Tensor, ...]]:
+        """As a call, with the logits of auxiliary classifiers for the first view, if the network has such."""
         if images.ndim == 5 and self.separate_views:
-            return self._outputs(images[:, 0])._replace(other=self._outputs(images[:, 1]))
+            (first, auxiliary), (second, _) = (self._outputs(images[:, view], network) for view in (0, 1))
+            return first._replace(other=second), auxiliary
         if images.ndim == 5:
-            return _halves(self._outputs(images.transpose(0, 1).flatten(0, 1)))
-        return self._outputs(images)
+            outputs, auxiliary = self._outputs(images.transpose(0, 1).flatten(0, 1), network)
+            return _halves(outputs), tuple(logits[: len(logits) // 2] for logits in auxiliary)
+        return self._outputs(images, network)
 
     def shapes(self) -> Shapes:
-        """The sizes of the outputs, from one run on a blank image."""
-        assert isinstance(self.network, Network)
-        classes = self.network.spec.num_classes
+        """The sizes of the outputs, from one run on a blank image.
+
+        Raises:
+            InputError: when the network cannot be run so, or its classifier is not what makes the logits.
+        """
         if self.needs <= LOGITS:
-            return Shapes(classes)
-        with _evaluating(self.network):
-            outputs = self._outputs(self._blank())
-        pooled = 0 if self._head is None else self._head.in_features
+            return Shapes(self.network.spec.num_classes if isinstance(self.network, Network) else 0)
+        outputs = self._run_blank()
+        classes = outputs.logits.shape[1]
+        if self._head is not None and self._head.out_features != classes:
+            linears = {n: m for n, m in self._model.named_modules() if isinstance(m, nn.Linear)}
+            chosen = next(n for n, m in linears.items() if m is self._head)
+            right = ", ".join(n for n, m in linears.items() if m.out_features == classes) or "none has as many"
+            raise InputError(
+                f"{self._name}: the Linear {chosen!r} has {self._head.out_features} outputs and there are {classes} "
+                f"classes; expected its classifier: {self._spelling.format(role=self.role, what='classifier')}=..., of "
+                f"those with {classes} outputs: {right}"
+            )
+        if "pooled" in self.needs and (outputs.pooled is None or outputs.pooled.ndim != 2):
+            given = "absent" if outputs.pooled is None else f"of shape {tuple(outputs.pooled.shape)}"
+            raise InputError(
+                f"{self._name}: its pooled features are {given}; expected (B, D): "
+                f"{self._spelling.format(role=self.role, what='pooled')}=... names the module that gives them"
+            )
+        pooled = 0 if outputs.pooled is None else outputs.pooled.shape[1]
         return Shapes(classes, pooled, tuple((m.shape[1], m.shape[2], m.shape[3]) for m in outputs.maps))
 
-    def _outputs(self, images: Tensor) -> Outputs:
+    def _outputs(self, images: Tensor, network: nn.Module | None) -> tuple[Outputs, tuple[Tensor, ...]]:
+        network = self.network if network is None else network
+        if self.images is not None:
+            images = self.images(images)
         if self.needs <= LOGITS:
-            return Outputs(self.network(images))
+            logits, auxiliary = split_output(network(images), self.role)
+            return Outputs(logits), auxiliary
         self._recording = True
         try:
-            logits: Tensor = self.network(images)
+            logits, auxiliary = split_output(network(images), self.role)
         finally:
             self._recording = False
         found = dict(self._found)
         self._found.clear()  # no tensor is kept alive until the next step
         pooled, classifier = None, None
-        if self._head is not None:
-            if "pooled" in self.needs:
-                pooled = found["pooled"]
-            if "classifier" in self.needs:
-                classifier = (self._head.weight, self._head.bias)
-        return Outputs(logits, pooled, tuple(self._to_map(name, found.get(name)) for name in self._maps), classifier)
+        if "pooled" in self.needs:
+            pooled = found.get("pooled")
+            if pooled is not None and self._pooled is not None:
+                pooled = pooled.flatten(1)
+        if self._head is not None and "classifier" in self.needs:
+            classifier = (self._head.weight, self._head.bias)
+        maps = tuple(to_map(self._model, found.get(f"map {name}"), name, self._name) for name in self._maps)
+        return Outputs(logits, pooled, maps, classifier), auxiliary
 
     def _keep_input(self, _: nn.Module, inputs: tuple[Any, ...]) -> None:
-        if self._recording:
+        if self._recording and self._pooled is None:
             self._found["pooled"] = inputs[0]
 
-    def _keep_output(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def keep(_: nn.Module, __: Any, output: Any) -> None:
-            if self._recording:
-                self._found[name] = output
+    def _keep_output(self, key: str, _: nn.Module, __: Any, output: Any) -> None:
+        if self._recording:
+            self._found[key] = output
 
-        return keep
+    def _keep_map_before(self, key: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        if self._recording:  # one that works in place is about to change what it got
+            self._found[key] = inputs[0].clone() if getattr(module, "inplace", False) else inputs[0]
 
-    def _keep_map_before(self, name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-        def keep(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            if self._recording:  # one that works in place is about to change what it got
-                self._found[name] = inputs[0].clone() if getattr(module, "inplace", False) else inputs[0]
-
-        return keep
-
-    def _find_maps(self, names: Sequence[str] | None) -> list[str]:
-        model = self._model
-        known = [name for name, _ in model.named_modules() if name]
-        for name in names or ():
-            if name not in known:
-                outer = [k for k in known if k.count(".") < 2]
-                hint = did_you_mean(name, known, most=3)
-                right = ", ".join(outer[:30]) + (", …" if len(outer) > 30 else "")
-                raise InputError(f"{self.role}.maps: {self._name} has no module {name!r}; {hint}it has {right}")
-        if names:
-            return list(names)
-        if isinstance(model, ZooModel):
-            return list(model.stages)
-        candidates = _candidates(model)
-        if found := self._last_of_each_size(candidates):
-            return found
-        right = ", ".join(name for name in known if "." not in name)
-        raise InputError(f"{self._name} has no stages to be found; name them: {self.role}.maps=[...], of {right}")
-
-    def _last_of_each_size(self, names: list[str]) -> list[str]:
-        shapes: dict[str, tuple[int, ...]] = {}
-        handles = []
-        for name in names:
-
-            def keep(_: nn.Module, __: Any, output: Any, name: str = name) -> None:
-                with suppress(InputError):  # not a map
-                    shapes[name] = tuple(self._to_map(name, output).shape[2:])
-
-            handles.append(self._model.get_submodule(name).register_forward_hook(keep))
-        with _evaluating(self.network):
-            self.network(self._blank())
-        for handle in handles:
-            handle.remove()
-        names = [name for name in names if name in shapes]
-        last = [name for name, after in zip(names, [*names[1:], ""], strict=True) if shapes[name] != shapes.get(after)]
-        if len(last) > 1 or len(names) <= _STAGES:
-            return last if len(last) > 1 else names
-        return [names[(i + 1) * len(names) // _STAGES - 1] for i in range(_STAGES)]
-
-    def _to_map(self, name: str, output: Any) -> Tensor:
-        """A module's output as (B, c, h, w)."""
-        if isinstance(output, Tensor) and output.ndim == 4:
-            return output.permute(0, 3, 1, 2) if _channels_last(self._model) else output
-        if isinstance(output, Tensor) and output.ndim == 3:
-            B, N, c = output.shape
-            prefix = getattr(self._model, "num_prefix_tokens", None)
-            for extra in (0, 1) if prefix is None else (int(prefix),):
-                side = math.isqrt(max(N - extra, 0))
-                if side and side * side == N - extra:
-                    return output[:, extra:].transpose(1, 2).reshape(B, c, side, side)
-        given = f"gives {tuple(output.shape)}" if isinstance(output, Tensor) else f"gives {type(output).__name__}"
-        raise InputError(
-            f"{self._name}: module {name!r} {given if output is not None else 'is not run'}; "
-            "expected maps (B, c, h, w), or tokens (B, N, c) that form a square"
-        )
+    def _run_blank(self) -> Outputs:
+        blank = self._blank()
+        try:
+            with _evaluating(self.network):
+                return self._outputs(blank, None)[0]
+        except InputError:
+            raise
+        except Exception as error:  # a network may refuse images in any way
+            reason = " ".join(str(error).split()) or "no reason given"
+            shape = tuple(blank.shape)
+            raise InputError(
+                f"{self._name} does not take a blank image of shape {shape} ({type(error).__name__}: {reason[:300]}); "
+                "expected the image_size that it takes"
+            ) from error
 
     def _blank(self) -> Tensor:
-        assert isinstance(self.network, Network)
-        if len(self._size) != 2:
-            raise InputError(f"{self._name} does not know its image size; expected image_size=(height, width)")
-        return torch.zeros(1, self.network.spec.in_channels, *self._size, device=self.network.mean.device)
-
-
-def _candidates(model: nn.Module) -> list[str]:
-    """Modules that may be stages of a network of timm or torchvision, from early to late."""
-    info = getattr(model, "feature_info", None)
-    if info is not None:
-        names = [str(entry["module"]) for entry in info]
-    elif hasattr(model, "layer1"):
-        names = [f"layer{i}" for i in range(1, 5)]
-    else:
-        names = []
-        modules = dict(model.named_modules())
-        parent = next((p for p in ("features", "encoder.layers") if p in modules), "")
-        names = [f"{parent}.{name}".lstrip(".") for name, _ in modules[parent].named_children()]
-    known = dict(model.named_modules())
-    return [name for name in names if name in known and "Pool" not in type(known[name]).__name__]
-
-
-def _channels_last(model: nn.Module) -> bool:
-    return getattr(model, "output_fmt", None) == "NHWC" or type(model).__name__ == "SwinTransformer"
+        """A black image, on the network's device."""
+        if self._size is None:
+            raise InputError(
+                f"{self._name} does not know its image size; expected image_size=... (height, width), to look at its "
+                "features"
+            )
+        if isinstance(self.network, Network):
+            return torch.zeros(1, self.network.spec.in_channels, *self._size, device=self.network.mean.device)
+        first = next((m for m in self._model.modules() if isinstance(m, nn.Conv2d)), None)
+        weights = next(iter(self._model.parameters()), None)
+        channels = 3 if first is None else first.in_channels
+        return torch.zeros(1, channels, *self._size, device=None if weights is None else weights.device)
 
 
 def _halves(outputs: Outputs) -> Outputs:

@@ -282,7 +282,7 @@ def test_the_teacher_may_come_from_inference_mode_and_be_overwritten() -> None:
     with torch.inference_mode():
         made = torch.randn(4, 3, generator=g)
     t = made.clone()
-    terms, same = MCLD()(s, made, y), MCLD()(s, t, y)
+    terms, same = MCLD()(s, made, y, progress=1), MCLD()(s, t, y, progress=1)
     t.zero_()
     found, expected = (torch.autograd.grad(torch.stack(list(one.values())).sum(), s) for one in (terms, same))
     torch.testing.assert_close(found, expected)
@@ -290,7 +290,7 @@ def test_the_teacher_may_come_from_inference_mode_and_be_overwritten() -> None:
 
 def test_a_batch_of_gradients_of_one_term() -> None:
     s, y = torch.randn(4, 3, requires_grad=True), torch.tensor([0, 1, 1, 2])
-    for term in MCLD()(s, torch.randn(4, 3), y).values():
+    for term in MCLD()(s, torch.randn(4, 3), y, progress=1).values():
         (one,) = torch.autograd.grad(term, s, retain_graph=True)
         both = [torch.tensor([1.0, 2.0])]
         (many,) = torch.autograd.grad((term,), (s,), both, is_grads_batched=True, retain_graph=True)
@@ -299,7 +299,7 @@ def test_a_batch_of_gradients_of_one_term() -> None:
 
 def test_the_order_of_the_terms_is_that_of_the_perspectives() -> None:
     s, y = torch.randn(4, 3, requires_grad=True), torch.tensor([0, 1, 1, 2])
-    terms = MCLD(instance={"anchor": "teacher"})(s, torch.randn(4, 3), y)
+    terms = MCLD(instance={"anchor": "teacher"})(s, torch.randn(4, 3), y, progress=1)
     assert list(terms) == ["instance", "sample", "category"]
 
 

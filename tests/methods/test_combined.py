@@ -28,7 +28,7 @@ class Scaled(Method):
         student: Outputs | Tensor,
         teacher: Outputs | Tensor,
         labels: Tensor,
-        progress: float = 1.0,
+        progress: float | None = None,
         index: Tensor | None = None,
     ) -> Terms:
         assert isinstance(student, Outputs)
@@ -71,7 +71,7 @@ def test_parameters_and_state_of_the_members() -> None:
     method = combine({"scaled": Scaled(), "mcld": MCLD(bank=4)}, weights={"scaled": 3.0})
     assert [name for name, _ in method.named_parameters()] == ["methods.scaled.scale"]
     s, t, y = batch()
-    terms = method(Outputs(s, pooled=torch.ones(6, 2)), Outputs(t), y)
+    terms = method(Outputs(s, pooled=torch.ones(6, 2)), Outputs(t), y, progress=1)
     assert terms["scaled.scaled"].item() == 6.0
     other = combine({"scaled": Scaled(), "mcld": MCLD(bank=4)})
     other.load_state_dict(method.state_dict())
@@ -95,7 +95,7 @@ def test_check_values_reaches_the_members() -> None:
     with pytest.raises(InputError, match="24 NaN or Inf"):
         method(s * torch.nan, t, y)
     method.check_values = False
-    assert method(s * torch.nan, t, y)["kd.kl"].isnan()
+    assert method(s * torch.nan, t, y, progress=1)["kd.kl"].isnan()
     method.check_values = True
     with pytest.raises(InputError, match="24 NaN or Inf"):
         method(s * torch.nan, t, y)
@@ -120,7 +120,9 @@ def test_compiled() -> None:
     torch._dynamo.reset()
     s, t, y = batch()
     method = combine({"mcld": MCLD(), "kd": KD()}, weights={"kd": 0.5})
-    torch.testing.assert_close(torch.compile(method, backend="aot_eager")(s, t, y), method(s, t, y))
+    torch.testing.assert_close(
+        torch.compile(method, backend="aot_eager")(s, t, y, progress=1), method(s, t, y, progress=1)
+    )
 
 
 BAD: list[tuple[dict[str, Any], str]] = [

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mcld import KD, MCLD, create_method, info_nce
+from mcld import KD, MCLD, InputError, create_method, info_nce
 from mcld.cli.methods import preset_words
 from mcld.configs.compose import compose
 from mcld.configs.schema import Distill
-from mcld.methods import Outputs, combine, list_methods, method_class
+from mcld.methods import Method, Outputs, combine, list_methods, method_class
 from mcld.methods._base import Shapes
 from mcld.methods._standardize import standardize_rows
 from mcld.methods.ctkd import CTKD
@@ -34,6 +34,11 @@ def batch(B: int = 5, C: int = 4, seed: int = 0) -> tuple[Tensor, Tensor, Tensor
     g = torch.Generator().manual_seed(seed)
     s, t = 2 * torch.randn(2, B, C, generator=g, dtype=torch.float64)
     return s, t, torch.randint(C, (B,), generator=g)
+
+
+def of_240_epochs(method: Method) -> Method:
+    method.prepare(SHAPES, SHAPES, 100, 240)
+    return method
 
 
 def total(terms: dict[str, Tensor]) -> Tensor:
@@ -65,7 +70,7 @@ def test_dkd_of_images_with_equal_confidence_is_kd() -> None:
 
 def test_dkd_of_two_classes_is_its_target_part() -> None:
     s, t, y = batch(C=2)
-    terms = create_method("dkd", temperature=2)(s, t, y)
+    terms = of_240_epochs(create_method("dkd", temperature=2))(s, t, y, progress=1)
     assert terms["nontarget"].item() == 0
     torch.testing.assert_close(terms["target"], kd_loss(s, t, 2))
 
@@ -118,7 +123,8 @@ def test_ttm_with_the_students_logits_multiplied_is_kd() -> None:
 def test_ctkd_is_kd_at_its_temperature() -> None:
     s, t, y = batch()
     method = CTKD().double()
-    torch.testing.assert_close(method(s, t, y)["kl"], KD(method.temperature().item())(s, t, y)["kl"])
+    method.epochs = 240
+    torch.testing.assert_close(method(s, t, y, progress=1)["kl"], KD(method.temperature().item())(s, t, y)["kl"])
 
 
 def test_nkd_of_one_class_less_is_cross_entropy_of_the_target() -> None:
@@ -173,7 +179,7 @@ def test_dist_of_one_image_has_no_columns() -> None:
 def test_zero_with_zero_gradient_at_the_teacher(name: str) -> None:
     _, t, y = batch()
     s = t.clone().requires_grad_()
-    terms = create_method(name).double()(s, t, y)
+    terms = of_240_epochs(create_method(name)).double()(s, t, y, progress=1)
     for value in terms.values():
         assert value.item() == pytest.approx(0, abs=1e-12)
     assert torch.autograd.grad(total(terms), s)[0].abs().max() < 1e-12
@@ -211,9 +217,9 @@ def test_ttm_is_zero_at_the_transformed_teacher(name: str) -> None:
 def test_sld_is_zero_at_the_teacher_put_right() -> None:
     _, t, y = batch()
     assert (t.argmax(1) != y).any()
-    terms = SLD()(swap(t, y), t, y)
+    terms = SLD()(swap(t, y), t, y, progress=1)
     assert total(terms).item() == pytest.approx(0, abs=1e-12)
-    assert SLD()(t, t, y)["teacher"] > 0.1
+    assert SLD()(t, t, y, progress=1)["teacher"] > 0.1
 
 
 # Standardised logits
@@ -224,10 +230,11 @@ def test_sld_is_zero_at_the_teacher_put_right() -> None:
 def test_lskd_is_blind_to_scale_and_shift(scale: float, shift: float, seed: int) -> None:
     s, t, y = batch(seed=seed)
     for name in ("kd", "dkd", "mcld"):
-        method = create_method(name, standardize=True)
-        before = method(s, t, y)
-        torch.testing.assert_close(method(scale * s + shift, t / scale - shift, y), before, rtol=1e-4, atol=1e-4)
-        assert abs(total(create_method(name)(s, t, y)) - total(before)) > 1e-3
+        method, plain = of_240_epochs(create_method(name, standardize=True)), of_240_epochs(create_method(name))
+        before = method(s, t, y, progress=1)
+        after = method(scale * s + shift, t / scale - shift, y, progress=1)
+        torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
+        assert abs(total(plain(s, t, y, progress=1)) - total(before)) > 1e-3
 
 
 def test_standardised_rows() -> None:
@@ -257,7 +264,7 @@ def test_standardised_gradient() -> None:
 
 def test_centred_row_cosines_do_not_see_standardisation_but_columns_do() -> None:
     s, t, y = batch()
-    plain, standardised = (MCLD(standardize=flag, softmax=None)(s, t, y) for flag in (False, True))
+    plain, standardised = (MCLD(standardize=flag, softmax=None)(s, t, y, progress=1) for flag in (False, True))
     for name in ("instance", "sample"):
         torch.testing.assert_close(standardised[name], plain[name], rtol=1e-5, atol=1e-6)
     assert abs(standardised["category"] - plain["category"]) > 1e-3
@@ -286,15 +293,14 @@ def test_ramp_of_dkd() -> None:
             terms = method(s, t, y, (epoch + within) / 40)
             for name, value in terms.items():
                 torch.testing.assert_close(value, min((epoch + 1) / 20, 1) * full[name])
-    unprepared = DKD()
-    torch.testing.assert_close(unprepared(s, t, y, 9.5 / 240)["target"], 0.5 * full["target"])
-    torch.testing.assert_close(unprepared(s, t, y), full)  # by default training is over
+    with pytest.raises(InputError, match=r"dkd counts epochs; expected how many there are: epochs=\.\.\. of the Dist"):
+        DKD()(s, t, y, 9.5 / 240)
 
 
 def test_student_comes_in_late_in_sld() -> None:
     s, t, y = batch()
     method = SLD()
-    full = method(s, t, y)
+    full = method(s, t, y, progress=1)
     assert full["student"] > 0.1
     for progress, expected in ((0.0, 0.0), (0.624, 0.0), (0.625, 1.0), (0.7, 1.0)):
         terms = method(s, t, y, progress)
@@ -320,9 +326,10 @@ def test_gradient_reversal_of_ctkd() -> None:
 def test_the_temperature_of_ctkd_climbs_while_the_student_descends() -> None:
     s, t, y = batch()
     method = CTKD().double()
+    method.epochs = 240
     s.requires_grad_()
     optimizer = torch.optim.SGD([s, *method.parameters()], lr=0.05)
-    before = method(s, t, y)["kl"]
+    before = method(s, t, y, progress=1)["kl"]
     T = method.temperature().item()
     torch.autograd.backward(before)
     optimizer.step()
@@ -364,7 +371,7 @@ def test_as_published_lets_the_gradient_of_sld_through_its_second_teacher() -> N
     s.requires_grad_()
     constant = swap(s.detach(), y)
     expected = torch.autograd.grad(0.9 * kd_total(s, constant, (1, 2, 3, 4, 5, 6)), s)[0]
-    mine, published = SLD()(s, t, y)["student"], SLD(as_published=True)(s, t, y)["student"]
+    mine, published = SLD()(s, t, y, progress=1)["student"], SLD(as_published=True)(s, t, y, progress=1)["student"]
     torch.testing.assert_close(mine, published)
     gradient = torch.autograd.grad(mine, s)[0]
     torch.testing.assert_close(gradient, expected)
@@ -450,7 +457,7 @@ def test_all_methods_on_logits_compose() -> None:
     s, t, y = batch()
     names = [name for name in list_methods() if method_class(name).needs == {"logits"}]
     assert len(names) >= 13
-    terms = create_method(names).double()(s, t, y)
+    terms = of_240_epochs(create_method(names)).double()(s, t, y, progress=1)
     assert {name.split(".")[0] for name in terms} == set(names)
     assert all(value.isfinite() for value in terms.values())
 

@@ -88,6 +88,7 @@ def outputs(pairs: list[tuple[Tensor, Tensor]]) -> tuple[Outputs, Outputs]:
 
 
 def call(method: Method, pairs: list[tuple[Tensor, Tensor]], y: Tensor, progress: float = 1.0) -> dict[str, Tensor]:
+    method.epochs = method.epochs or 240
     terms: dict[str, Tensor] = method(*outputs(pairs[: method.views]), y, progress)
     return terms
 
@@ -308,17 +309,17 @@ def test_bad_input(name: str) -> None:
         (s, t, y.float(), "labels are torch.float32"),
     ):
         with pytest.raises(InputError, match=message):
-            method(student, teacher, labels)
+            method(student, teacher, labels, progress=1)
     with pytest.raises(InputError, match=r"progress is 1.5; expected a share"):
         method(s, t, y, 1.5)
-    method.check_values = False
-    assert total(method(s * math.nan, t, y)).isnan()
+    method.check_values, method.epochs = False, 240
+    assert total(method(s * math.nan, t, y, progress=1)).isnan()
 
 
 @pytest.mark.parametrize("name", ["dkd", "nkd", "rld", "ldrld"])
 def test_one_class_is_refused_where_others_are_needed(name: str) -> None:
     with pytest.raises(InputError, match="the logits have 1 class; expected at least 2"):
-        create_method(name)(torch.zeros(2, 1), torch.zeros(2, 1), torch.tensor([0, 0]))
+        create_method(name)(torch.zeros(2, 1), torch.zeros(2, 1), torch.tensor([0, 0]), progress=1)
 
 
 @pytest.mark.parametrize("name", sorted({"mlkd", "sld", "crld"}))
@@ -326,11 +327,11 @@ def test_a_second_view_of_one_network_only(name: str) -> None:
     ((s, t), (s2, t2)), y = batch()
     method = create_method(name)
     with pytest.raises(InputError, match="student has a second view and teacher has none; expected one of both"):
-        method(Outputs(s, other=Outputs(s2)), Outputs(t), y)
+        method(Outputs(s, other=Outputs(s2)), Outputs(t), y, progress=1)
     with pytest.raises(InputError, match="teacher has a second view and student has none"):
-        method(s, Outputs(t, other=Outputs(t2)), y)
+        method(s, Outputs(t, other=Outputs(t2)), y, progress=1)
     with pytest.raises(InputError, match="student has 4 classes and teacher 2"):
-        method(Outputs(s, other=Outputs(s2)), Outputs(t, other=Outputs(t2[:, :2])), y)
+        method(Outputs(s, other=Outputs(s2)), Outputs(t, other=Outputs(t2[:, :2])), y, progress=1)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -44,7 +44,7 @@ def total(terms: dict[str, Tensor]) -> Tensor:
 
 def gradient(method: MCLD, s: Tensor, t: Tensor, y: Tensor, **more: Any) -> Tensor:
     s = s.detach().clone().requires_grad_()
-    return torch.autograd.grad(total(method(s, t, y, **more)), s)[0]
+    return torch.autograd.grad(total(method(s, t, y, **more, progress=1)), s)[0]
 
 
 # Every reading: anchor side, targets, Target Mask, form, centring, bank.
@@ -97,7 +97,7 @@ def test_any_shapes_and_labels(B: int, C: int, seed: int, labels: st.DataObject)
     y = torch.tensor(labels.draw(st.lists(st.integers(0, C - 1), min_size=B, max_size=B)))
     for form in ("columns", "prototypes"):
         instance, sample, category = reading("both", "hard", True, form)
-        terms = on_logits(instance, sample, category)(s, t, y)
+        terms = on_logits(instance, sample, category)(s, t, y, progress=1)
         expected = reference.mcld(s, t, y, instance=instance, sample=sample, category=category)
         for name, value in terms.items():
             assert value.item() == pytest.approx(expected[name], rel=1e-9, abs=1e-10)
@@ -119,7 +119,7 @@ def test_no_gradient_reaches_the_teacher() -> None:
     t.requires_grad_()
     for anchor in ("student", "teacher", "both"):
         for form in ("columns", "prototypes"):
-            torch.autograd.backward(total(MCLD(*reading(anchor, "soft", True, form))(s, t, y)))
+            torch.autograd.backward(total(MCLD(*reading(anchor, "soft", True, form))(s, t, y, progress=1)))
     assert t.grad is None
     assert s.grad is not None
 
@@ -140,12 +140,12 @@ def test_row_terms_are_blind_to_scale_and_shift(form: str, targets: str) -> None
     s, t, y = batch()
     scale, shift = torch.rand(4, 6, 1, dtype=torch.float64) * 5 + 0.1, torch.randn(4, 6, 1, dtype=torch.float64) * 9
     method = on_logits(*reading("both", targets, True, form))
-    before = method(s, t, y)
-    after = method(s * scale[0] + shift[0], t * scale[1] + shift[1], y)
+    before = method(s, t, y, progress=1)
+    after = method(s * scale[0] + shift[0], t * scale[1] + shift[1], y, progress=1)
     for name in ("instance", "sample"):
         torch.testing.assert_close(after[name], before[name])
     if form == "prototypes":  # a mean row does see the scale of its parts, not their shift
-        shifted = method(s + shift[0], t + shift[1], y)
+        shifted = method(s + shift[0], t + shift[1], y, progress=1)
         torch.testing.assert_close(shifted["category"], before["category"])
 
 
@@ -158,14 +158,14 @@ def test_order_of_images_and_classes(
     more, more_labels = batch(5, seed=1)[1:]
     if bank:
         method.bank.extend(more, more_labels)
-    before = method(s, t, y)
+    before = method(s, t, y, progress=1)
     images = torch.randperm(6)
-    torch.testing.assert_close(method(s[images], t[images], y[images]), before)
+    torch.testing.assert_close(method(s[images], t[images], y[images], progress=1), before)
     classes = torch.randperm(4)
     new_label = classes.argsort()
     if bank:
         method.bank.extend(more[:, classes], new_label[more_labels])
-    torch.testing.assert_close(method(s[:, classes], t[:, classes], new_label[y]), before)
+    torch.testing.assert_close(method(s[:, classes], t[:, classes], new_label[y], progress=1), before)
 
 
 @pytest.mark.parametrize("target_mask", [True, False])
@@ -174,7 +174,9 @@ def test_order_of_images_and_classes(
 def test_with_one_image_per_class_instance_is_sample(target_mask: bool, targets: str, anchor: str) -> None:
     s, t, _ = batch(B=5, C=7)
     options: dict[str, Any] = {"anchor": anchor, "targets": targets}
-    terms = MCLD(Instance(target_mask=target_mask, **options), Sample(**options))(s, t, torch.tensor([6, 0, 3, 2, 5]))
+    terms = MCLD(Instance(target_mask=target_mask, **options), Sample(**options))(
+        s, t, torch.tensor([6, 0, 3, 2, 5]), progress=1
+    )
     torch.testing.assert_close(terms["instance"], terms["sample"])
 
 
@@ -191,10 +193,10 @@ def test_soft_targets_are_minimised_at_the_teacher(
     if bank:
         method.bank.extend(*batch(5, seed=1)[1:])
     assert gradient(method, t, t, y).abs().max() < 1e-12
-    here = total(method(t, t, y))
+    here = total(method(t, t, y, progress=1))
     for seed in range(5):
         near = t + 0.1 * batch(seed=seed)[0]
-        assert total(method(near, t, y)) > here
+        assert total(method(near, t, y, progress=1)) > here
 
 
 def test_hard_targets_are_not_minimised_at_the_teacher() -> None:
@@ -207,7 +209,7 @@ def test_uniform_similarities_give_log_n(form: str) -> None:
     # Nothing has a direction, so that all similarities are 0.
     s = torch.full((6, 4), 3.0, dtype=torch.float64)
     y = torch.tensor([0, 0, 1, 3, 3, 3])
-    terms = on_logits(Instance(1.0, target_mask=False), Sample(1.0), Category(1.0, form=form))(s, s, y)
+    terms = on_logits(Instance(1.0, target_mask=False), Sample(1.0), Category(1.0, form=form))(s, s, y, progress=1)
     assert terms["instance"].item() == pytest.approx(math.log(6))
     assert terms["sample"].item() == pytest.approx(math.log(6))
     assert terms["category"].item() == pytest.approx(math.log(4 if form == "columns" else 3))  # class 2 is absent
@@ -215,7 +217,7 @@ def test_uniform_similarities_give_log_n(form: str) -> None:
 
 def test_terms_are_the_public_kernel_with_arguments() -> None:
     s, t, y = batch()
-    terms = on_logits()(s, t, y)
+    terms = on_logits()(s, t, y, progress=1)
     a, z, same = unit_rows(s), unit_rows(t), y.unsqueeze(1) == y
     mask = ~same | torch.eye(6, dtype=torch.bool)
     targets = same / same.sum(1, keepdim=True).double()
@@ -238,7 +240,7 @@ def test_a_bank_of_just_the_batch_changes_nothing(targets: str, anchor: str) -> 
     torch.testing.assert_close(wide(s, t, y, 1.0, index), plain(s, t, y, 1.0, index))
     filled = MCLD(*options)
     filled.fill_bank(t, y, index)
-    torch.testing.assert_close(filled(s, t, y, 1.0, index), plain(s, t, y))
+    torch.testing.assert_close(filled(s, t, y, 1.0, index), plain(s, t, y, progress=1))
     torch.testing.assert_close(gradient(filled, s, t, y, index=index), gradient(plain, s, t, y))
 
 
@@ -283,8 +285,8 @@ def test_probabilities_in_place_of_logits(form: str) -> None:
     torch.testing.assert_close(shifted, expected)
     s.requires_grad_()
     assert torch.autograd.gradcheck(lambda s: tuple(method(s, t, y, 1.0, index).values()), (s,))
-    half = on_logits(softmax=4.0)(s.half(), t.half(), y)
-    torch.testing.assert_close(half, on_logits(softmax=4.0)(s.half().float(), t.half().float(), y))
+    half = on_logits(softmax=4.0)(s.half(), t.half(), y, progress=1)
+    torch.testing.assert_close(half, on_logits(softmax=4.0)(s.half().float(), t.half().float(), y, progress=1))
 
 
 @pytest.mark.parametrize("scale", [40.0, 60.0, 100.0, 1e4])
@@ -293,7 +295,7 @@ def test_probabilities_of_huge_logits_are_finite(scale: float) -> None:
     for seed in range(5):
         s, t, y = batch(16, 100, seed, dtype=torch.float32)
         s = (scale * s).requires_grad_()
-        terms = MCLD(softmax=1.0)(s, scale * t, y)
+        terms = MCLD(softmax=1.0)(s, scale * t, y, progress=1)
         assert all(term.isfinite() for term in terms.values())
         assert torch.autograd.grad(total(terms), s)[0].isfinite().all()
 
@@ -327,14 +329,14 @@ def test_batches_enter_the_bank_in_training_only() -> None:
     method = MCLD(bank=8)
     s, t, y = batch()
     method.eval()
-    method(s, t, y)
+    method(s, t, y, progress=1)
     assert method.bank.logits is None
     method.train()
     with torch.no_grad():
         first = method(s, t, y, 1.0, torch.arange(6))
     assert method.bank.index is not None
     assert method.bank.index.tolist() == [0, 1, 2, 3, 4, 5, -1, -1]
-    torch.testing.assert_close(first, MCLD()(s, t, y))  # a batch is no candidate for itself twice
+    torch.testing.assert_close(first, MCLD()(s, t, y, progress=1))  # a batch is no candidate for itself twice
     method(s, t, y, 1.0, torch.arange(6, 12))
     assert method.bank.index.tolist() == [8, 9, 10, 11, 4, 5, 6, 7]
     method.eval()
@@ -417,7 +419,7 @@ def test_extreme_logits(dtype: torch.dtype, form: str, anchor: str) -> None:
     s[0], t[1], t[2], s[2], s[3] = 0.0, 0.0, 1e4, 1e4, -1e4  # rows without a direction
     method = MCLD(*reading(anchor, "hard", True, form))
     s.requires_grad_()
-    terms = method(s, t, y)
+    terms = method(s, t, y, progress=1)
     for term in terms.values():
         assert term.isfinite()
         assert term.dtype is (torch.float64 if dtype is torch.float64 else torch.float32)
@@ -433,8 +435,8 @@ def test_extreme_logits(dtype: torch.dtype, form: str, anchor: str) -> None:
 def test_half_precision_differs_by_its_input_only(dtype: torch.dtype, form: str) -> None:
     s, t, y = batch(dtype=dtype)
     method = MCLD(*reading("both", "soft", True, form))
-    torch.testing.assert_close(method(s, t, y), method(s.float(), t.float(), y))
-    torch.testing.assert_close(method(s, t.float(), y), method(s.float(), t.float(), y))
+    torch.testing.assert_close(method(s, t, y, progress=1), method(s.float(), t.float(), y, progress=1))
+    torch.testing.assert_close(method(s, t.float(), y, progress=1), method(s.float(), t.float(), y, progress=1))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -444,9 +446,9 @@ def test_autocast_changes_nothing(dtype: torch.dtype, form: str) -> None:
     method = MCLD(*reading("both", "soft", True, form), bank=7)
     method.bank.extend(*batch(5, seed=1, dtype=torch.float32)[1:])
     method.eval()
-    plain = method(s, t, y)
+    plain = method(s, t, y, progress=1)
     with torch.autocast("cpu", dtype=dtype):
-        inside = method(s, t, y)
+        inside = method(s, t, y, progress=1)
     for name, value in plain.items():
         assert torch.equal(inside[name], value)
 
@@ -455,7 +457,7 @@ def test_autocast_changes_nothing(dtype: torch.dtype, form: str) -> None:
 def test_one_image(form: str) -> None:
     s, t, _ = batch(B=1)
     s.requires_grad_()
-    terms = on_logits(category=Category(1.0, form=form))(s, t, torch.tensor([2]))
+    terms = on_logits(category=Category(1.0, form=form))(s, t, torch.tensor([2]), progress=1)
     assert terms["instance"].item() == pytest.approx(0.0, abs=1e-12)
     assert terms["sample"].item() == pytest.approx(0.0, abs=1e-12)
     # A column of one number has no direction; the prototype of the one class is the only candidate.
@@ -491,14 +493,14 @@ def test_a_weight_of_zero_is_not_computed(form: str, monkeypatch: pytest.MonkeyP
         weights = {name: {"weight": float(name in some)} for name in names}
         method = MCLD(weights["instance"], weights["sample"], {**weights["category"], "form": form})
         computed.clear()
-        assert list(method(s, t, y)) == computed == list(some)
+        assert list(method(s, t, y, progress=1)) == computed == list(some)
 
 
 def test_terms_scale_with_their_weights() -> None:
     s, t, y = batch()
-    one = on_logits()(s, t, y)
+    one = on_logits()(s, t, y, progress=1)
     options = [{"weight": weight, "temperature": 0.1} for weight in (2, 3, 0.5)]
-    other = on_logits(*options)(s, t, y)
+    other = on_logits(*options)(s, t, y, progress=1)
     for name, factor in (("instance", 2), ("sample", 3), ("category", 0.5)):
         torch.testing.assert_close(other[name], factor * one[name])
 
@@ -514,7 +516,7 @@ def test_options_are_copied() -> None:
 
 def test_outputs_are_accepted() -> None:
     s, t, y = batch()
-    torch.testing.assert_close(MCLD()(Outputs(s), Outputs(t), y), MCLD()(s, t, y))
+    torch.testing.assert_close(MCLD()(Outputs(s), Outputs(t), y, progress=1), MCLD()(s, t, y, progress=1))
 
 
 BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
@@ -588,7 +590,7 @@ BAD_INPUT: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("change", "message"), BAD_INPUT, ids=[message[:45] for _, message in BAD_INPUT])
 def test_bad_input(change: dict[str, Any], message: str) -> None:
-    arguments: dict[str, Any] = {"student": S, "teacher": S, "labels": Y} | change
+    arguments: dict[str, Any] = {"student": S, "teacher": S, "labels": Y, "progress": 1} | change
     with pytest.raises(InputError, match=message) as caught:
         MCLD()(**arguments)
     assert "\n" not in str(caught.value)
@@ -598,13 +600,13 @@ def test_classes_that_differ_from_the_bank() -> None:
     method = MCLD(bank=4)
     method.bank.extend(torch.zeros(2, 5), torch.tensor([0, 1]))
     with pytest.raises(InputError, match="logits have 3 classes and the bank 5; expected the same classes"):
-        method(S, S, Y)
+        method(S, S, Y, progress=1)
 
 
 def test_values_are_not_looked_at_when_the_loop_says_so() -> None:
     method = MCLD()
     method.check_values = False
-    assert method(S * math.nan, S, Y)["instance"].isnan()
+    assert method(S * math.nan, S, Y, progress=1)["instance"].isnan()
 
 
 # torch.compile

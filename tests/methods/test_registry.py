@@ -48,7 +48,7 @@ def test_several_names_make_a_combination() -> None:
     method = create_method(["mcld", "kd"], weights={"kd": 0.5}, mcld={"sample": {"weight": 0}}, kd={"temperature": 2})
     assert isinstance(method, Combined)
     assert method.weights == {"mcld": 1.0, "kd": 0.5}
-    terms = method(torch.eye(3), torch.eye(3), torch.arange(3))
+    terms = method(torch.eye(3), torch.eye(3), torch.arange(3), progress=1)
     assert list(terms) == ["mcld.instance", "mcld.category", "kd.kl"]
     assert method.methods["kd"].temperature == 2
 

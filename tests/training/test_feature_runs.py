@@ -10,12 +10,12 @@ from safetensors.torch import load_file
 from tests.conftest import Mcld
 from torch import Tensor
 
+from mcld import Distiller
 from mcld.configs.compose import compose
 from mcld.methods import Method, Outputs, Terms, list_methods, method_class
 from mcld.models import create_model
 from mcld.runs import RunDirectory
 from mcld.training.checkpoint import list_checkpoints
-from mcld.training.objective import Objective
 from mcld.training.parts import build_parts
 
 # SimKD, whose student is another network, has tests of its own
@@ -146,7 +146,7 @@ class Seen(Method):
         student: Outputs | Tensor,
         teacher: Outputs | Tensor,
         labels: Tensor,
-        progress: float = 1.0,
+        progress: float | None = None,
         index: Tensor | None = None,
     ) -> Terms:
         assert isinstance(student, Outputs)
@@ -158,10 +158,10 @@ class Seen(Method):
 def test_two_views_reach_the_method_and_cross_entropy_sees_the_first() -> None:
     network = create_model("resnet8", 4, width=4).eval()
     method = Seen()
-    objective = Objective(network, method, ce_weight=1.0)
+    distiller = Distiller(network, method=method)
     images, labels = torch.rand(5, 2, 3, 8, 8), torch.arange(5) % 4
     teacher = Outputs(torch.zeros(5, 4), other=Outputs(torch.ones(5, 4)))
-    terms, logits = objective(images, labels, torch.arange(5), teacher, 1.0)
+    _, terms, logits = distiller(images, labels, index=torch.arange(5), teacher_logits=teacher)
     torch.testing.assert_close(logits, network(images[:, 0]))
     torch.testing.assert_close(terms["ce"], torch.nn.functional.cross_entropy(logits, labels))
     student, given = method.seen

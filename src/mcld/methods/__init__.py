@@ -68,7 +68,7 @@ def create_method(name: str | Sequence[str], **options: Any) -> Method:
     Example:
         >>> from mcld import create_method
         >>> create_method("kd", temperature=2)
-        KD(temperature=2, weight=0.9, standardize=False)
+        KD(temperature=2, weight=0.9, decoupled=False, standardize=False)
         >>> both = create_method(["mcld", "kd"], weights={"kd": 0.5}, mcld={"category": {"weight": 2}})
         >>> both.weights
         {'mcld': 1.0, 'kd': 0.5}
@@ -107,7 +107,7 @@ def combine(methods: Mapping[str, Method], weights: Mapping[str, float] | None =
         >>> from mcld import KD, MCLD
         >>> from mcld.methods import combine
         >>> method = combine({"mcld": MCLD(), "kd": KD()}, weights={"kd": 0.5})
-        >>> sorted(method(torch.eye(3), torch.eye(3), torch.arange(3)))
+        >>> sorted(method(torch.eye(3), torch.eye(3), torch.arange(3), progress=1))
         ['kd.kl', 'mcld.category', 'mcld.instance', 'mcld.sample']
     """
     return Combined(methods, weights)

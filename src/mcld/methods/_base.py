@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias, dataclass_transform
 import torch
 from torch import Tensor, nn
 
-from mcld.checks import check_row_integers
+from mcld.checks import check_label_range, check_row_integers, check_share
 from mcld.errors import InputError
 from mcld.options import check_fields
 
@@ -110,6 +110,19 @@ class Method(nn.Module):
     """Whether to look for NaN, Inf and labels out of range in every call. That forces an accelerator to synchronise;
     the training loop switches it off, since it watches the loss terms itself."""
 
+    @property
+    def ramps(self) -> bool:
+        """Whether its terms change with the progress of training, so that a call must say how far that is."""
+        return False
+
+    @property
+    def counts_epochs(self) -> bool:
+        """Whether it counts epochs, so that :meth:`prepare` must know how many there are."""
+        return False
+
+    epochs = 0
+    """Of the whole training; 0 until :meth:`prepare` says it to a method that counts them."""
+
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
         own = vars(cls)
@@ -158,8 +171,8 @@ class Method(nn.Module):
         Args:
             student: the sizes of the student's outputs.
             teacher: the sizes of the teacher's outputs.
-            images: the number of training images.
-            epochs: of the whole run.
+            images: the number of training images; 0 for unknown.
+            epochs: of the whole run; 0 for unknown.
             labels: of the training images, (N,) int64, where they are known.
 
         Raises:
@@ -186,7 +199,7 @@ class Method(nn.Module):
         student: Outputs | Tensor,
         teacher: Outputs | Tensor,
         labels: Tensor,
-        progress: float = 1.0,
+        progress: float | None = None,
         index: Tensor | None = None,
     ) -> Terms:
         """Return the weighted terms of the distillation objective.
@@ -195,16 +208,46 @@ class Method(nn.Module):
             student: outputs of the student, or just its logits (B, C).
             teacher: outputs of the teacher, or just its logits (B, C); no gradient flows to them.
             labels: (B,) int64 class indices.
-            progress: the share of training that is done, from 0 to 1.
+            progress: the share of training that is done, from 0 to 1; needed where the method :attr:`ramps`.
             index: (B,) int64 positions of the images in the training set, for methods that keep something per image.
 
         Returns:
             Named scalars whose sum is the objective, cross-entropy not included.
 
         Raises:
-            InputError: for shapes, labels or values that cannot be right.
+            InputError: for shapes, labels or values that cannot be right, or a progress that is missing.
         """
         raise NotImplementedError
+
+    def known_epochs(self) -> int:
+        """How many epochs the whole training has.
+
+        Raises:
+            InputError: when nobody has said it to :meth:`prepare`.
+        """
+        if not self.epochs:
+            raise InputError(
+                f"{self.name} counts epochs; expected how many there are: epochs=... of the Distiller, or "
+                "of prepare(...)"
+            )
+        return self.epochs
+
+    def known_progress(self, progress: float | None) -> float:
+        """The progress of training, checked; 1 where nobody says it and it makes no difference.
+
+        Raises:
+            InputError: for what is no share of training, or None where the method :attr:`ramps`.
+        """
+        if progress is None:
+            if self.ramps:
+                raise InputError(
+                    f"{self.name} changes with the progress of training; expected progress=..., the share of "
+                    "it that is done, from 0 to 1"
+                )
+            return 1.0
+        if not torch.compiler.is_compiling():
+            check_share("progress", progress)
+        return progress
 
 
 def check_batch(
@@ -238,9 +281,5 @@ def check_batch(
                 raise InputError(
                     f"{name} logits hold {bad} NaN or Inf values of {logits.numel()}; expected finite numbers"
                 )
-        low, high = int(labels.min()), int(labels.max())
-        if low < 0 or high >= s.shape[1]:
-            raise InputError(
-                f"labels range from {low} to {high}; expected 0 to {s.shape[1] - 1} for {s.shape[1]} classes"
-            )
+        check_label_range(labels, s.shape[1])
     return s, t.detach()

@@ -61,6 +61,16 @@ class Combined(Method):
         """What each method says of its own terms, with their names here."""
         return frozenset(f"{name}.{term}" for name, one in self.methods.items() for term in getattr(one, attribute))
 
+    @property
+    def ramps(self) -> bool:
+        """Where one of them does."""
+        return any(isinstance(method, Method) and method.ramps for method in self.methods.values())
+
+    @property
+    def counts_epochs(self) -> bool:
+        """Where one of them does."""
+        return any(isinstance(method, Method) and method.counts_epochs for method in self.methods.values())
+
     def prepare(self, student: Shapes, teacher: Shapes, images: int, epochs: int, labels: Tensor | None = None) -> None:
         """Prepare every method; see :meth:`Method.prepare`."""
         for method in self.methods.values():
@@ -79,7 +89,7 @@ class Combined(Method):
         student: Outputs | Tensor,
         teacher: Outputs | Tensor,
         labels: Tensor,
-        progress: float = 1.0,
+        progress: float | None = None,
         index: Tensor | None = None,
     ) -> Terms:
         """Return the weighted terms of all methods; see :meth:`Method.forward`."""

@@ -30,10 +30,11 @@ class FeatureMethod(Method):
         student: Outputs | Tensor,
         teacher: Outputs | Tensor,
         labels: Tensor,
-        progress: float = 1.0,
+        progress: float | None = None,
         index: Tensor | None = None,
     ) -> Terms:
         """Return the weighted terms; see :meth:`Method.forward`."""
+        progress = self.known_progress(progress)
         s, t = check_outputs(self, student, teacher, labels)
         return self.compare(s, t, progress, index)
 

@@ -8,7 +8,6 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from mcld.checks import check_share
 from mcld.errors import InputError
 from mcld.methods._base import Method, Outputs, Shapes, Terms, check_batch
 from mcld.methods._standardize import standardize_rows
@@ -31,28 +30,30 @@ class LogitMethod(Method):
 
     family = "logits"
     standardize: bool = dataclasses.field(default=False, kw_only=True)
-    epochs = 240
-    """Of the whole run, for schedules in epochs. :meth:`prepare` sets it; until then it is the field's number."""
 
     def prepare(self, student: Shapes, teacher: Shapes, images: int, epochs: int, labels: Tensor | None = None) -> None:
         """Note the number of epochs; see :meth:`Method.prepare`."""
         self.epochs = epochs
 
     def epoch(self, progress: float) -> int:
-        """The epoch that runs at this share of training, counted from 1 as the field's schedules do."""
-        return min(math.floor(progress * self.epochs + 1e-9) + 1, self.epochs)  # 1e-9: the rounding of progress
+        """The epoch that runs at this share of training, counted from 1 as the field's schedules do.
+
+        Raises:
+            InputError: when nobody has said how many epochs there are.
+        """
+        epochs = self.known_epochs()
+        return min(math.floor(progress * epochs + 1e-9) + 1, epochs)  # 1e-9: the rounding of progress
 
     def forward(
         self,
         student: Outputs | Tensor,
         teacher: Outputs | Tensor,
         labels: Tensor,
-        progress: float = 1.0,
+        progress: float | None = None,
         index: Tensor | None = None,
     ) -> Terms:
         """Return the weighted terms; see :meth:`Method.forward`."""
-        if not torch.compiler.is_compiling():
-            check_share("progress", progress)
+        progress = self.known_progress(progress)
         pairs = view_pairs(student, teacher, labels, number=self.views, values=self.check_values)
         with no_autocast(pairs[0][0]):
             return self.view_terms(pairs, labels.to(torch.int64), progress)

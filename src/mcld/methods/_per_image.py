@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mcld.checks import check_names, check_share
+from mcld.checks import check_names
 from mcld.errors import InputError
 from mcld.methods._base import LOGITS, Method, Outputs, Shapes, Terms, check_batch
 from mcld.registry import METHODS
@@ -52,6 +52,16 @@ class PerImage(Method):
         """What the wrapper sets among the other method's options, where ``options`` does not."""
         return {}
 
+    @property
+    def ramps(self) -> bool:
+        """Where the other method does."""
+        return self.inner.ramps
+
+    @property
+    def counts_epochs(self) -> bool:
+        """Where the other method does."""
+        return self.inner.counts_epochs
+
     def prepare(self, student: Shapes, teacher: Shapes, images: int, epochs: int, labels: Tensor | None = None) -> None:
         """Prepare the other method; see :meth:`Method.prepare`."""
         self.inner.prepare(student, teacher, images, epochs, labels)
@@ -61,12 +71,11 @@ class PerImage(Method):
         student: Outputs | Tensor,
         teacher: Outputs | Tensor,
         labels: Tensor,
-        progress: float = 1.0,
+        progress: float | None = None,
         index: Tensor | None = None,
     ) -> Terms:
         """Return the other method's terms, weighed; see :meth:`Method.forward`."""
-        if not torch.compiler.is_compiling():
-            check_share("progress", progress)
+        progress = self.known_progress(progress)
         s, t = check_batch(student, teacher, labels, values=self.check_values)
         with no_autocast(s):
             s, t, weights = self.weigh(s, t)

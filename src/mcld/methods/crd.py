@@ -139,7 +139,10 @@ class CRD(FeatureMethod):
     def prepare(self, student: Shapes, teacher: Shapes, images: int, epochs: int, labels: Tensor | None = None) -> None:
         """Make the linear maps and the banks; see :meth:`Method.prepare`."""
         if images < 2:
-            raise InputError(f"there are {images} training images; crd expects at least 2, to have another to compare")
+            raise InputError(
+                f"there are {images} training images; crd expects at least 2, to have another to compare "
+                "(train_labels=... of the Distiller, or images=... of prepare(...), says them)"
+            )
         self.student_map = nn.Linear(student.pooled, self.dim)
         self.teacher_map = nn.Linear(teacher.pooled, self.dim)
         self.banks = {role: F.normalize(torch.randn(images, self.dim), dim=1) for role in ("student", "teacher")}

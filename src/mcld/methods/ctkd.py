@@ -42,8 +42,8 @@ class CTKD(LogitMethod):
     parameter of the method, at first 1. It is trained with the student, by the same optimiser, but its gradient is
     reversed: it climbs the loss that the student descends. The reversal's strength is λ = (1 − cos(π · min(epoch /
     decay, 1))) / 2, with epochs counted from 1 as in the authors' code: near 0 in the first epoch, 1 from epoch
-    ``decay`` on (arXiv 2211.16231, sections 3.2 and 3.3; this is the paper's global version). The number of epochs is
-    that of the run (:meth:`prepare`); without one, 240.
+    ``decay`` on (arXiv 2211.16231, sections 3.2 and 3.3; this is the paper's global version). It needs the number of
+    epochs (:meth:`prepare`) and the progress of training.
 
     Args:
         start: the temperature's lower end, > 0.
@@ -61,7 +61,8 @@ class CTKD(LogitMethod):
         >>> round(method.temperature().item(), 4)  # 1 + 20 sigmoid(1) = 1 + 20 · 0.731059
         15.6212
         >>> teacher = torch.tensor([[1000.0, 0.0]])  # certain at any such temperature: KL = log 2
-        >>> terms = method(torch.zeros(1, 2), teacher, torch.tensor([0]))
+        >>> method.epochs = 240
+        >>> terms = method(torch.zeros(1, 2), teacher, torch.tensor([0]), progress=1)
         >>> round(terms["kl"].item(), 2)  # 0.9 · 15.6212² · 0.693147
         152.23
     """
@@ -80,6 +81,16 @@ class CTKD(LogitMethod):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.t = nn.Parameter(torch.ones(()))
+
+    @property
+    def ramps(self) -> bool:
+        """Always."""
+        return True
+
+    @property
+    def counts_epochs(self) -> bool:
+        """Always."""
+        return True
 
     def temperature(self, strength: float = 0.0) -> Tensor:
         """The present temperature, a scalar.

@@ -77,7 +77,7 @@ class DKD(LogitMethod):
     ramp · beta · T² · second part, averaged over the images.
 
     The ramp is min(epoch / warmup, 1) with epochs counted from 1, as in the authors' code, so that it changes once an
-    epoch. The number of epochs is that of the run (:meth:`prepare`); without one, 240.
+    epoch. It needs the number of epochs (:meth:`prepare`) and the progress of training.
 
     With two classes the non-target part is 0. With ``standardize`` this is DKD+LS; its authors multiply alpha and beta
     by 9 to 18, one setting for each pair (the presets that end in ``lskd``).
@@ -96,7 +96,7 @@ class DKD(LogitMethod):
         >>> from mcld import create_method
         >>> student = torch.zeros(1, 3)  # the label has 1/3; the others 1/2 each
         >>> teacher = torch.tensor([[3.0, 2.0, 1.0]]).log()  # the label has 1/2; the others 2/3 and 1/3
-        >>> terms = create_method("dkd", temperature=1, beta=2)(student, teacher, torch.tensor([0]))
+        >>> terms = create_method("dkd", temperature=1, beta=2, warmup=0)(student, teacher, torch.tensor([0]))
         >>> round(terms["target"].item(), 4)  # 1/2 log(3/2) + 1/2 log(3/4)
         0.0589
         >>> round(terms["nontarget"].item(), 4)  # 2 (2/3 log(4/3) + 1/3 log(2/3))
@@ -119,6 +119,16 @@ class DKD(LogitMethod):
     alpha: NonNegative = 1.0
     beta: NonNegative = 8.0
     warmup: Epochs = 20.0
+
+    @property
+    def ramps(self) -> bool:
+        """Where there is a warm-up."""
+        return self.warmup > 0
+
+    @property
+    def counts_epochs(self) -> bool:
+        """Where there is a warm-up."""
+        return self.warmup > 0
 
     def terms(self, student: Tensor, teacher: Tensor, labels: Tensor, progress: float) -> Terms:
         """Return ``target`` and ``nontarget``; see :meth:`LogitMethod.terms`."""

@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mcld.checks import check_share
 from mcld.methods._base import Outputs, Shapes, Terms
 from mcld.methods._features import FeatureMethod, check_outputs
 from mcld.options import NonNegative, Positive, Temperature
@@ -140,12 +139,11 @@ class OFA(FeatureMethod):
         student: Outputs | Tensor,
         teacher: Outputs | Tensor,
         labels: Tensor,
-        progress: float = 1.0,
+        progress: float | None = None,
         index: Tensor | None = None,
     ) -> Terms:
         """Return ``logits`` and ``stages``; see :meth:`Method.forward`."""
-        if not torch.compiler.is_compiling():
-            check_share("progress", progress)
+        progress = self.known_progress(progress)
         self.need_preparation(self.branches)
         assert self.branches is not None
         s, t = check_outputs(self, student, teacher, labels)

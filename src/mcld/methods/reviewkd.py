@@ -123,7 +123,6 @@ class ReviewKD(FeatureMethod):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.fusions: nn.ModuleList | None = None
-        self.epochs = 1
 
     def prepare(self, student: Shapes, teacher: Shapes, images: int, epochs: int, labels: Tensor | None = None) -> None:
         """Make a fusion for each matched stage; see :meth:`Method.prepare`."""
@@ -133,6 +132,16 @@ class ReviewKD(FeatureMethod):
             Fusion(s, middle, t, deepest=i == len(pairs) - 1) for i, (s, t) in enumerate(pairs)
         )
         self.epochs = epochs
+
+    @property
+    def ramps(self) -> bool:
+        """Where there is a warm-up."""
+        return self.warmup > 0
+
+    @property
+    def counts_epochs(self) -> bool:
+        """Where there is a warm-up."""
+        return self.warmup > 0
 
     def compare(self, student: Outputs, teacher: Outputs, progress: float, index: Tensor | None) -> Terms:
         """Return ``{"review": ...}``."""
@@ -146,5 +155,5 @@ class ReviewKD(FeatureMethod):
         for fusion, (s, t) in zip(reversed(self.fusions), reversed(pairs), strict=True):
             projected, deeper = fusion(s, deeper, t.shape[2:])
             losses.append(hierarchical_distance(*at_least_float32(projected, t)))
-        ramp = 1.0 if self.warmup == 0 else min(1.0, progress * self.epochs / self.warmup)
+        ramp = 1.0 if self.warmup == 0 else min(1.0, progress * self.known_epochs() / self.warmup)
         return {"review": self.weight * ramp * torch.stack(losses).sum()}

@@ -73,7 +73,7 @@ class RLD(LogitMethod):
         >>> from mcld import create_method
         >>> student = torch.zeros(1, 3)
         >>> teacher = torch.tensor([[3.0, 2.0, 1.0]]).log()  # takes class 0; the label is class 1
-        >>> terms = create_method("rld", temperature=1, beta=2)(student, teacher, torch.tensor([1]))
+        >>> terms = create_method("rld", temperature=1, beta=2, warmup=0)(student, teacher, torch.tensor([1]))
         >>> round(terms["confidence"].item(), 4)  # 1/2 log((1/2) / (1/3)) + 1/2 log((1/2) / (2/3))
         0.0589
         >>> terms["correlation"].item()  # only class 2 is below
@@ -94,6 +94,16 @@ class RLD(LogitMethod):
     alpha: NonNegative = 1.0
     beta: NonNegative = 8.0
     warmup: Epochs = 20.0
+
+    @property
+    def ramps(self) -> bool:
+        """Where there is a warm-up."""
+        return self.warmup > 0
+
+    @property
+    def counts_epochs(self) -> bool:
+        """Where there is a warm-up."""
+        return self.warmup > 0
 
     def terms(self, student: Tensor, teacher: Tensor, labels: Tensor, progress: float) -> Terms:
         """Return ``confidence`` and ``correlation``; see :meth:`LogitMethod.terms`."""

@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mcld.checks import check_share
 from mcld.errors import InputError
 from mcld.methods._base import Outputs, Shapes, Terms
 from mcld.methods._features import check_outputs
@@ -103,12 +102,11 @@ class SDD(PerImage):
         student: Outputs | Tensor,
         teacher: Outputs | Tensor,
         labels: Tensor,
-        progress: float = 1.0,
+        progress: float | None = None,
         index: Tensor | None = None,
     ) -> Terms:
         """Return the other method's terms, averaged over images and regions; see :meth:`Method.forward`."""
-        if not torch.compiler.is_compiling():
-            check_share("progress", progress)
+        progress = self.known_progress(progress)
         s, t = check_outputs(self, student, teacher, labels)
         if not self._seen and not torch.compiler.is_compiling():
             for role, outputs in (("student", s), ("teacher", t)):

@@ -66,7 +66,7 @@ class SLD(LogitMethod):
         >>> import torch
         >>> from mcld import create_method
         >>> student, teacher = torch.zeros(1, 2), torch.tensor([[0.0, 1000.0]])  # the teacher is certain, and wrong
-        >>> terms = create_method("sld", weight=1)(student, teacher, torch.tensor([0]))
+        >>> terms = create_method("sld", weight=1)(student, teacher, torch.tensor([0]), progress=1)
         >>> round(terms["teacher"].item(), 4)  # put right; (1² + ... + 6²) log 2
         63.0764
         >>> terms["student"].item()  # nothing to exchange
@@ -97,6 +97,11 @@ class SLD(LogitMethod):
         self.separate_views = self.as_published
         if self.as_published:
             self.second_policy = "fixmatch"
+
+    @property
+    def ramps(self) -> bool:
+        """Where the student does not teach itself from the beginning."""
+        return self.start > 0
 
     def view_terms(self, pairs: Sequence[Pair], labels: Tensor, progress: float) -> Terms:
         """Return ``teacher``, ``student`` and, with two views, ``ce_strong``."""

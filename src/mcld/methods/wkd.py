@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mcld.checks import check_share
 from mcld.methods._base import Method, Outputs, Terms
 from mcld.methods._features import check_outputs
 from mcld.methods._logits import check_two_classes
@@ -118,6 +117,11 @@ class WKD(Method):
     iterations: Count = 10
     decay_start: Annotated[float, Rule(lambda x: 0 <= x <= 1, "a share of training, from 0 to 1")] = 0.625
 
+    @property
+    def ramps(self) -> bool:
+        """Where the weight falls."""
+        return self.weight > 0 and self.decay_start < 1
+
     def decay(self, progress: float) -> float:
         """What the weight is multiplied by at this share of training."""
         past = max(progress - self.decay_start, 0.0)
@@ -128,12 +132,11 @@ class WKD(Method):
         student: Outputs | Tensor,
         teacher: Outputs | Tensor,
         labels: Tensor,
-        progress: float = 1.0,
+        progress: float | None = None,
         index: Tensor | None = None,
     ) -> Terms:
         """Return ``target`` and ``nontarget``; see :meth:`Method.forward`."""
-        if not torch.compiler.is_compiling():
-            check_share("progress", progress)
+        progress = self.known_progress(progress)
         s_out, t_out = check_outputs(self, student, teacher, labels)
         s, t = at_least_float32(s_out.logits, t_out.logits)
         check_two_classes(s)

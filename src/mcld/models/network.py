@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import safetensors.torch
 import torch
@@ -20,6 +20,8 @@ from mcld.models._head import find_head, replace_head
 from mcld.models._outputs import logits_of
 from mcld.models._reading import read_safetensors
 from mcld.models._registry import check_decided, create_model
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 @dataclass
@@ -154,28 +156,43 @@ class Network(nn.Module):
         return digest.hexdigest()
 
 
-def reuse_classifier(student: Network, teacher: Network) -> Network:
+def reuse_classifier(
+    student: ModuleT, teacher: nn.Module, student_head: str | None = None, teacher_head: str | None = None
+) -> ModuleT:
     """The student with a new projector and a frozen copy of the teacher's last layer in place of its own last layer.
+
+    Args:
+        student: is changed; of a :class:`Network` that ends so already, the copy alone is made anew.
+        teacher: stays as it is.
+        student_head: module path of the student's last Linear; None to find it.
+        teacher_head: module path of the teacher's.
+
+    Returns:
+        The student; for a :class:`Network` another one of the same model, whose spec says ``reused``.
 
     Raises:
         InputError: when one of them does not end with a Linear, or the student ends so already, for another width.
     """
-    _, own = find_head(teacher.model, f"teacher {teacher.spec.architecture}")
-    name = f"student {student.spec.architecture}"
-    if not student.spec.reused:
-        last = replace_head(student.model, name, own.in_features, own.out_features)
+    inner, spec = unwrap(student), student.spec if isinstance(student, Network) else None
+    name = f"student {spec.architecture if spec else type(inner).__name__}"
+    taught = f"teacher {teacher.spec.architecture if isinstance(teacher, Network) else type(unwrap(teacher)).__name__}"
+    _, own = find_head(unwrap(teacher), taught, teacher_head, argument="teacher_classifier")
+    if spec is None or not spec.reused:
+        last = replace_head(inner, name, own.in_features, own.out_features, student_head)
     else:
-        last = find_head(student.model, name)[1]
+        last = find_head(inner, name)[1]
         if last.in_features != own.in_features:
             raise InputError(
                 f"{name} ends with a layer for {last.in_features} features of another teacher; expected "
-                f"{own.in_features}, as of {teacher.spec.architecture}"
+                f"{own.in_features}, as of {taught.removeprefix('teacher ')}"
             )
     with torch.no_grad():
         last.weight.copy_(own.weight)
         last.bias.zero_() if own.bias is None else last.bias.copy_(own.bias)
     last.requires_grad_(False)
-    return Network(student.model, dataclasses.replace(student.spec, reused=own.in_features))
+    if spec is None:
+        return student
+    return cast(ModuleT, Network(inner, dataclasses.replace(spec, reused=own.in_features)))
 
 
 def unwrap(model: nn.Module) -> nn.Module:

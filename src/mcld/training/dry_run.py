@@ -42,9 +42,9 @@ def dry_run(settings: Train | Distill, *, force: bool = False) -> None:
         display.line(note)
     schedule = settings.schedule
     assert schedule.lr is not None
-    objective = parts.objective()
-    optimizer = create_optimizer(settings.optimizer, schedule.lr * 1e-6, objective)
-    module, fabric_optimizer = fabric.setup(objective, optimizer)
+    distiller = parts.in_layout()
+    optimizer = create_optimizer(settings.optimizer, schedule.lr * 1e-6, distiller)
+    module, fabric_optimizer = fabric.setup(distiller, optimizer)
     teacher = live_teacher(fabric, parts)
     if teacher is not None and isinstance(settings, Distill):
         accuracy = evaluate_on(fabric, parts, teacher.network)
@@ -62,8 +62,9 @@ def dry_run(settings: Train | Distill, *, force: bool = False) -> None:
         with fabric.autocast():
             outputs = None if teacher is None else teacher(batch)
         with forward_of(fabric, module, optimizer):
-            terms, _ = module(batch.image, batch.label, batch.index, outputs, 1.0)
-        descend(fabric, module, fabric_optimizer, terms, parts.method, settings.optimizer.clip)
+            out = module(batch.image, batch.label, progress=1.0, index=batch.index, teacher_logits=outputs)
+        terms = out.terms
+        descend(fabric, module, fabric_optimizer, out, parts.method, settings.optimizer.clip)
         done += 1
         if step + 1 == WARM_UP + TIMED:
             break

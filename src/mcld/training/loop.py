@@ -30,7 +30,7 @@ from mcld.training.checkpoint import (
     save_checkpoint,
 )
 from mcld.training.display import Bar, Display, epoch_line
-from mcld.training.objective import TermMeter
+from mcld.training.meter import TermMeter
 from mcld.training.optimizers import create_optimizer
 from mcld.training.parts import Parts
 from mcld.training.ranks import evaluate_on, plain_share, sum_over_ranks
@@ -95,14 +95,13 @@ class Loop:
         self.loader = train_loader(fabric, parts)
         self.steps = self.loader.steps_per_epoch
         self.total = settings.schedule.epochs * self.steps
-        self.objective = parts.objective()
-        parts.method.check_values = False  # the meter finds bad values without a synchronisation per step
+        self.distiller = parts.in_layout()
         if settings.compile:
             parts.student.compile()
         assert settings.schedule.lr is not None
         self.peak_lr = settings.schedule.lr
-        self.optimizer = create_optimizer(settings.optimizer, self.peak_lr, self.objective)
-        self.module, self.fabric_optimizer = fabric.setup(self.objective, self.optimizer)
+        self.optimizer = create_optimizer(settings.optimizer, self.peak_lr, self.distiller)
+        self.module, self.fabric_optimizer = fabric.setup(self.distiller, self.optimizer)
         self.meter = TermMeter(fabric.device)
         self.position = Position()
         self.writer: SummaryWriter | None = None
@@ -155,7 +154,7 @@ class Loop:
 
     def _train_epoch(self, bar: Bar) -> None:
         position, settings, meter = self.position, self.settings, self.meter
-        self.objective.train()
+        self.distiller.train()
         if position.step == 0:
             meter.clear()
         bar.restart_clock()
@@ -167,9 +166,11 @@ class Loop:
             self._set_learning_rate(progress)
             outputs = self._teach(batch)
             with forward_of(self.fabric, self.module, self.optimizer):
-                terms, logits = self.module(batch.image, batch.label, batch.index, outputs, progress)
-            descend(self.fabric, self.module, self.fabric_optimizer, terms, self.parts.method, settings.optimizer.clip)
-            meter.add(terms, logits, batch.label, position.step)
+                out = self.module(
+                    batch.image, batch.label, progress=progress, index=batch.index, teacher_logits=outputs
+                )
+            descend(self.fabric, self.module, self.fabric_optimizer, out, self.parts.method, settings.optimizer.clip)
+            meter.add(out.terms, out.logits, batch.label, position.step)
             position.step += 1
             bar.step(batch.label.shape[0] * self.fabric.world_size)
             look = position.step % settings.log_every == 0
@@ -225,7 +226,7 @@ class Loop:
         means = torch.tensor(shares, dtype=self.meter.dtype)
         means = fabric.to_device(means) if fabric.world_size > 1 else means
         *terms, train_top1 = sum_over_ranks(fabric, means).div(fabric.world_size).tolist()
-        share_buffers(fabric, self.objective, self.optimizer)
+        share_buffers(fabric, self.distiller, self.optimizer)
         accuracy = evaluate_on(self.fabric, self.parts, self.parts.student, reference=self.teacher_predictions)
         if not math.isfinite(accuracy.loss):  # the last step may break the weights, and no later loss tells of it
             raise self._diverged("the validation loss")

@@ -72,14 +72,14 @@ def loss_parts(terms: Terms, method: Method, names: Iterable[str]) -> dict[str, 
     """The terms of a step, summed by part; a part without terms is left out.
 
     Args:
-        terms: by name, cross-entropy under ``ce``.
+        terms: by name, cross-entropy under ``ce`` and ``ce_aux``.
         method: which says what its terms are about.
         names: of the parts, as in :func:`part_momenta`.
     """
     sums: dict[str, list[Tensor]] = {name: [] for name in names}
     rest = "distillation" if "distillation" in sums else "nontarget"
     for name, value in terms.items():
-        task = name == "ce" or name in method.task_terms
+        task = name in ("ce", "ce_aux") or name in method.task_terms
         target = name in method.target_terms and "target" in sums
         sums["task" if task else "target" if target else rest].append(value)
     return {name: torch.stack(values).sum() for name, values in sums.items() if values}

@@ -9,20 +9,25 @@ import torch
 from mcld.configs.schema import Distill, Run, Train
 from mcld.configs.values import with_values
 from mcld.data import DataSet, check_several, load_data
+from mcld.distiller import Distiller
 from mcld.errors import InputError
-from mcld.features import Features
 from mcld.methods import Method, create_method
-from mcld.models.network import Network, reuse_classifier
+from mcld.models.network import Network
 from mcld.training.choices import choose_layout
 from mcld.training.display import Notes
 from mcld.training.networks import build_network
-from mcld.training.objective import Objective
 from mcld.training.optimizers import default_learning_rate
 from mcld.training.parted import PARTED, check_parts
 from mcld.training.plan import Plan, default_run_name, settle
 from mcld.training.stores import Places, choose_stores
 
 AnySettings = TypeVar("AnySettings", bound=Run)
+
+
+class SettingsDistiller(Distiller):
+    """A distiller whose messages name settings."""
+
+    spelling = "{role}.{what}"
 
 
 @dataclass(frozen=True)
@@ -35,9 +40,7 @@ class Parts:
         student: the network that is trained.
         teacher: the network to learn from, if any.
         method: how.
-        ce_weight: the weight of cross-entropy.
-        student_features: what the method reads from the student.
-        teacher_features: what the method reads from the teacher, if there is one.
+        distiller: what computes the loss of a step from them.
     """
 
     plan: Plan
@@ -45,9 +48,7 @@ class Parts:
     student: Network
     teacher: Network | None
     method: Method
-    ce_weight: float
-    student_features: Features
-    teacher_features: Features | None
+    distiller: Distiller
 
     @property
     def settings(self) -> Train | Distill:
@@ -58,16 +59,11 @@ class Parts:
         """The same with the data on a device, where it is held in memory."""
         return dataclasses.replace(self, data=self.data.to(device))
 
-    def objective(self) -> Objective:
-        """What is minimised; the student and the method are laid out in memory as the settings say."""
-        objective = Objective(
-            self.student,
-            self.method,
-            ce_weight=self.ce_weight,
-            label_smoothing=self.settings.label_smoothing,
-            features=self.student_features,
-        )
-        return objective.to(memory_format=torch.channels_last) if self.settings.channels_last is True else objective
+    def in_layout(self) -> Distiller:
+        """The distiller; the student and the method are laid out in memory as the settings say."""
+        if self.settings.channels_last is True:
+            self.distiller.to(memory_format=torch.channels_last)
+        return self.distiller
 
 
 def build_parts(settings: Train | Distill) -> Parts:
@@ -101,30 +97,21 @@ def build_parts(settings: Train | Distill) -> Parts:
         if method.needs or settings.teacher.name != "none":  # plain training may still ask how far they agree
             teacher = build_network(settings.teacher, data.info, "teacher", notes)
     torch.manual_seed(settings.seed + 2)  # for the method's own parts
-    if method.reuses_classifier and teacher is not None:
-        student = reuse_classifier(student, teacher)
-    needs, size = method.needs, data.info.image_size
-    student_features = Features(
+    distiller = SettingsDistiller(
         student,
-        needs,
-        maps=student_settings.maps,
-        preactivation=method.preactivation == "both",
-        image_size=size,
-        role=role,
-        separate_views=method.separate_views,
+        teacher,
+        method,
+        epochs=settings.schedule.epochs,
+        image_size=data.info.image_size,
+        ce_weight=ce_weight,
+        label_smoothing=settings.label_smoothing,
+        student_maps=student_settings.maps,
+        teacher_maps=settings.teacher.maps if isinstance(settings, Distill) else None,
+        train_labels=data.train.labels,
+        check_values=False,  # the meter finds bad values without a synchronisation per step
     )
-    teacher_features = None
-    if isinstance(settings, Distill) and teacher is not None:
-        teacher_features = Features(
-            teacher,
-            needs,
-            maps=settings.teacher.maps,
-            preactivation=method.preactivation != "none",
-            image_size=size,
-            role="teacher",
-        )
-        shapes = student_features.shapes(), teacher_features.shapes()
-        method.prepare(*shapes, len(data.train), settings.schedule.epochs, data.train.labels)
+    assert isinstance(distiller.student, Network)
+    student = distiller.student  # of which a method may have replaced the last layer
     notes += short_ramps(method, settings.schedule.epochs)
     settings = choose_layout(settings, student=student.model, method=method)
     stores = Places(None, None)
@@ -135,7 +122,7 @@ def build_parts(settings: Train | Distill) -> Parts:
     torch.manual_seed(settings.seed + 3)  # for what is drawn during training
     images, spec = (len(data.train), len(data.val)), None if teacher is None else teacher.spec
     plan = Plan(settings, data.info, images, student.spec, spec, stores, tuple(notes))
-    return Parts(plan, data, student, teacher, method, ce_weight, student_features, teacher_features)
+    return Parts(plan, data, student, teacher, method, distiller)
 
 
 def short_ramps(method: Method, epochs: int) -> list[str]:

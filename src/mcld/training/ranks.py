@@ -19,7 +19,7 @@ def live_teacher(fabric: Fabric, parts: Parts) -> LiveTeacher | None:
     if parts.teacher is None:
         return None
     channels_last = teacher_channels_last(parts.settings)
-    return LiveTeacher(fabric.to_device(parts.teacher), parts.teacher_features, channels_last=channels_last)
+    return LiveTeacher(fabric.to_device(parts.teacher), parts.distiller.teacher_features, channels_last=channels_last)
 
 
 def evaluate_on(

@@ -7,7 +7,8 @@ from lightning_fabric import Fabric
 from lightning_fabric.wrappers import _FabricModule, _FabricOptimizer
 from torch import nn
 
-from mcld.methods import Method, Terms
+from mcld.distiller import Distilled
+from mcld.methods import Method
 from mcld.training.parted import PartedSGD, loss_parts
 from mcld.training.ranks import sum_over_ranks
 
@@ -19,7 +20,12 @@ def forward_of(fabric: Fabric, module: _FabricModule, optimizer: torch.optim.Opt
 
 
 def descend(
-    fabric: Fabric, module: _FabricModule, optimizer: _FabricOptimizer, terms: Terms, method: Method, clip: float | None
+    fabric: Fabric,
+    module: _FabricModule,
+    optimizer: _FabricOptimizer,
+    out: Distilled,
+    method: Method,
+    clip: float | None,
 ) -> None:
     """Take a step, and forget the gradients.
 
@@ -27,13 +33,13 @@ def descend(
         fabric: launched.
         module: what was set up with the optimizer; its last forward pass ran in :func:`forward_of`.
         optimizer: as it was set up.
-        terms: of the loss, by name.
+        out: of that forward pass.
         method: which says what its terms are about.
         clip: the largest norm of the whole gradient; None for none.
     """
     inner = optimizer.optimizer
     if isinstance(inner, PartedSGD):
-        parts = loss_parts(terms, method, inner.parts)
+        parts = loss_parts(out.terms, method, inner.parts)
         for left, (part, loss) in zip(reversed(range(len(parts))), parts.items(), strict=True):
             fabric.backward(loss, retain_graph=left > 0)
             inner.take(part)
@@ -42,7 +48,7 @@ def descend(
         if clip is not None:
             inner.clip(clip)
     else:
-        fabric.backward(torch.stack(list(terms.values())).sum())
+        fabric.backward(out.loss)
         if clip is not None:
             # A norm that is no number shows in the next loss; checking it here would synchronise.
             fabric.clip_gradients(module, optimizer, max_norm=clip, error_if_nonfinite=False)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mcld.checks import check_flag, check_options, check_row_integers, check_share
+from mcld.checks import check_flag, check_options, check_row_integers
 from mcld.contrast import Relation
 from mcld.errors import InputError
 from mcld.methods._base import Method, Outputs, Terms, check_batch
@@ -92,7 +92,7 @@ class MCLD(Method):
         >>> {name: round(term.item(), 4) for name, term in terms.items()}
         {'instance': 22.1343, 'sample': 21.9519, 'category': 11.1611}
         >>> method = MCLD(sample={"weight": 0}, category={"weight": 2, "form": "prototypes"})
-        >>> terms = method(teacher, teacher, torch.tensor([0, 1, 1, 2]))
+        >>> terms = method(teacher, teacher, torch.tensor([0, 1, 1, 2]), progress=1)
         >>> {name: round(term.item(), 4) for name, term in terms.items()}
         {'instance': 0.0279, 'category': 0.0134}
     """
@@ -135,6 +135,11 @@ class MCLD(Method):
         if bank:
             self._check_bank_use()
 
+    @property
+    def ramps(self) -> bool:
+        """Where the category-wise term has a warm-up."""
+        return self.category.weight > 0 and self.category.warmup > 0
+
     def fill_bank(self, logits: Tensor, labels: Tensor, index: Tensor | None = None) -> None:
         """Make these rows the bank, such as the teacher's logits of the whole training set.
 
@@ -156,7 +161,7 @@ class MCLD(Method):
         student: Outputs | Tensor,
         teacher: Outputs | Tensor,
         labels: Tensor,
-        progress: float = 1.0,
+        progress: float | None = None,
         index: Tensor | None = None,
     ) -> Terms:
         """Return the weighted terms ``instance``, ``sample`` and ``category``; those of weight 0 are left out.
@@ -165,8 +170,7 @@ class MCLD(Method):
         the graph: a backward pass through one of them alone needs ``retain_graph`` if another follows.
         """
         s, t = check_batch(student, teacher, labels, values=self.check_values)
-        if not torch.compiler.is_compiling():
-            check_share("progress", progress)
+        progress = self.known_progress(progress)
         if index is not None:
             check_row_integers("index", index, len(labels))
         labels = labels.to(torch.int64)

@@ -1,72 +1,9 @@
-"""What is minimised in one step."""
+"""What is watched during training: means of the loss terms, and the first bad value."""
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from mcld.distributed import gather_rows
-from mcld.features import Features
-from mcld.methods import Method, Outputs, Terms
-
-
-class Objective(nn.Module):
-    """The student and the method as one module, so that a data-parallel wrapper sees every parameter that is trained.
-
-    Args:
-        student: from images to logits.
-        method: the distillation method.
-        ce_weight: the weight of cross-entropy; at 0 it is not computed.
-        label_smoothing: of the cross-entropy, in [0, 1).
-        features: what else the method reads from the student; by default nothing.
-    """
-
-    def __init__(
-        self,
-        student: nn.Module,
-        method: Method,
-        *,
-        ce_weight: float,
-        label_smoothing: float = 0.0,
-        features: Features | None = None,
-    ) -> None:
-        super().__init__()
-        self.student = student
-        self.features = features or Features(student)
-        self.method = method
-        self.ce_weight = ce_weight
-        self.label_smoothing = label_smoothing
-
-    def forward(
-        self, images: Tensor, labels: Tensor, index: Tensor, teacher: Outputs | None, progress: float
-    ) -> tuple[Terms, Tensor]:
-        """Return the named terms, cross-entropy first, and the student's logits (B, C).
-
-        Of two views (B, 2, channels, H, W) the first counts for cross-entropy and for the logits.
-        """
-        student = self.features(images)
-        logits = student.logits
-        terms: Terms = {}
-        if self.ce_weight > 0:
-            terms["ce"] = self.ce_weight * F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-        if teacher is not None:
-            if self.method.requires_global_batch:
-                # Every rank computes the whole joined loss: the backward pass of the gather sums the ranks' equal
-                # gradients and data parallelism divides by their number, which leaves the joined batch's gradient.
-                student, teacher = gather_outputs(student), gather_outputs(teacher)
-                labels, index = gather_rows(labels), gather_rows(index)
-            terms.update(self.method(student, teacher, labels, progress, index))
-        return terms, logits.detach()
-
-
-def gather_outputs(outputs: Outputs) -> Outputs:
-    """The outputs of all ranks, in rank order, with gradient; see :func:`mcld.distributed.gather_rows`."""
-    return Outputs(
-        gather_rows(outputs.logits),
-        None if outputs.pooled is None else gather_rows(outputs.pooled),
-        tuple(gather_rows(maps) for maps in outputs.maps),
-        outputs.classifier,  # parameters: the same on all ranks
-        None if outputs.other is None else gather_outputs(outputs.other),
-    )
+from mcld.methods import Terms
 
 
 class TermMeter:
