@@ -29,11 +29,11 @@ def test_a_row_is_listed_with_everything_that_makes_it(mcld: Mcld) -> None:
 def test_what_is_not_here_is_listed_only_on_request(mcld: Mcld) -> None:
     _, out, _ = mcld("published", "--data", "imagenet")
     assert "cannot be run" not in out
-    assert "imagenet/resnet34-resnet18/kd-dot" not in out
+    assert "imagenet/resnet34-resnet18/dist-plus" not in out
     assert "more are of methods that are not here (yet): --all" in out
     _, out, _ = mcld("published", "--data", "imagenet", "--all")
-    assert "imagenet/resnet34-resnet18/kd-dot" in out
-    assert "cannot be run: the method dot (KD+DOT) is not here (yet)" in out
+    assert "imagenet/resnet34-resnet18/dist-plus" in out
+    assert "cannot be run: the method dist_plus (DIST+) is not here (yet)" in out
 
 
 def test_filters_join(mcld: Mcld) -> None:

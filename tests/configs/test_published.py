@@ -12,9 +12,10 @@ from mcld.models import create_model, default_lr, find_model
 
 HERE = [
     "plain", "kd", "dkd", "dist", "ckd", "ctkd", "mlkd", "mcld", "fitnet", "rkd", "ofd", "simkd", "at", "sp", "pkt",
-    "vid", "catkd", "ttm", "wttm", "sld", "nkd", "cc", "ft", "nst",
+    "vid", "catkd", "ttm", "wttm", "sld", "nkd", "cc", "ft", "nst", "skd", "rld", "crld", "ldrld", "wkd", "pld", "sdd",
+    "normkd", "eakd",
 ]  # fmt: skip
-OWN_RECIPES = ("mlkd", "reviewkd", "sld", "ofd")  # of their authors
+OWN_RECIPES = ("mlkd", "reviewkd", "sld", "ofd", "skd", "pld")  # of their authors
 RUNNABLE = [row for row in published_rows() if row.method in list_methods()]
 PAIRS = {row.pair for row in published_rows() if row.data == "cifar100" and row.teacher}
 
@@ -103,6 +104,14 @@ def test_every_network_exists_and_has_its_own_learning_rate() -> None:
         ("cifar100/wrn_40_2-MobileNetV2/mlkd-ls", {"weight": 9, "temperature": 2, "as_published": True}, 0.1, [71.61]),
         ("imagenet/resnet34-resnet18/kd", {"temperature": 1, "weight": 0.5}, 0.5, [71.03, 71.21, 71.37, 70.83]),
         ("imagenet/resnet34-resnet18/kd-mmrazor", {"temperature": 1, "weight": 3}, 1, [71.81]),
+        ("cifar100/vgg13-vgg8/kd-dot", {"temperature": 4, "weight": 0.9}, 0.1, [73.77]),
+        ("cifar100/resnet32x4-resnet8x4/skd", {"weight": 0.5, "direction": 0.5, "as_published": True}, 0.5, [78.33]),
+        ("cifar100/ResNet50-MobileNetV2/rld", {"alpha": 1, "beta": 8, "temperature": 4, "warmup": 20}, 1, []),
+        ("cifar100/resnet56-resnet20/crld", {"within": 2, "across": 0.5, "weak_confidence": 0.9}, 1, []),
+        ("cifar100/wrn_40_2-ShuffleV1/wkd", {"weight": 200, "temperature": 6}, 1, [76.72]),
+        ("cifar100/resnet32x4-resnet8x4/pld", {"temperature": 4}, 0, [73.97]),
+        ("cifar100/ResNet50-MobileNetV2/sd-dkd", {"of": "dkd", "grid": 4}, 1, [71.51]),
+        ("imagenet/resnet50-MobileNetV1/wkd", {"weight": 25, "sharpness": 2, "decay_start": 0}, 1, [73.17]),
         ("imagenet/resnet50-MobileNetV1/dkd", {"temperature": 1, "beta": 2, "warmup": 1}, 1, [72.05]),
     ],
 )
@@ -169,7 +178,7 @@ def test_without_published_nothing_changes() -> None:
         ("train", ["published=cifar100/resnet56-resnet20/kd"], "is for mcld distill"),
         ("distill", ["published=cifar100/resnet56"], "is for mcld train"),
         ("distill", ["published=cifar100/resnet56-resnet20/kd"], "needs the weights of the teacher resnet56"),
-        ("distill", ["published=imagenet/resnet34-resnet18/kd-dot", "teacher=t"], "dot (KD+DOT) is not here"),
+        ("distill", ["published=imagenet/resnet34-resnet18/dist-plus", "teacher=t"], "dist_plus (DIST+) is not here"),
         ("train", ["published=cifar100/vgg8", "published=cifar100/vgg13"], "expected one row"),
         ("train", ["published=cifar100/vgg8", "schedule.epoch=3"], "did you mean 'schedule.epochs'"),
         ("train", ["published=imagenet/resnet18"], "data.path is not set"),
@@ -329,3 +338,21 @@ def test_ofd_has_its_authors_recipe() -> None:
         200, 128, 0.1, (100, 150), True,
     )  # fmt: skip
     assert "training mode" in row.note
+
+
+def test_recipes_with_another_optimizer_and_further_settings() -> None:
+    dot = compose("distill", ["published=imagenet/resnet34-resnet18/kd-dot", "teacher=t", "data.path=DIR"])
+    assert (dot.optimizer.name, dot.optimizer.delta, dot.optimizer.momentum) == ("dot", 0.09, 0.9)
+    pld = compose("distill", ["published=cifar100/ResNet50-MobileNetV2/pld", "teacher=t"])
+    assert isinstance(pld, Distill)
+    assert (pld.optimizer.name, pld.optimizer.weight_decay, pld.schedule.name, pld.ce_weight) == (
+        "adamw",
+        0.5,
+        "cosine",
+        0,
+    )
+    sdd = compose("distill", ["published=cifar100/vgg13-MobileNetV2/sd-kd", "teacher=t"])
+    assert isinstance(sdd, Distill)
+    assert sdd.student.maps == ["conv2"]
+    row = find_row("cifar100/resnet56-resnet20/crld")
+    assert (row.views, row.second_policy) == (2, "fixmatch")

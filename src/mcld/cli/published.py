@@ -62,11 +62,12 @@ def describe(row: "Row", reason: str) -> list[str]:
     if row.ce_weight is not None:
         options.append(f"cross-entropy {row.ce_weight:g}")
     recipe = row.recipe
+    optimizer = "" if recipe.optimizer == "sgd" else f", optimizer {recipe.optimizer}"
     lines = [
         *(reported or [f"{row.id:<46}      -"]),
         f"    {row.title}: {', '.join([*options, ''])}{recipe.epochs} epochs, "
         f"{'1 view' if row.views == 1 else '2 views, weak and strong'}, batch {recipe.batch_size}, "
-        f"lr {recipe.lr:g} {recipe.schedule}, weight decay {recipe.weight_decay:g}",
+        f"lr {recipe.lr:g} {recipe.schedule}, weight decay {recipe.weight_decay:g}{optimizer}",
     ]
     if row.note:
         lines.append(f"    note: {row.note}")

@@ -59,7 +59,8 @@ class CRLD(LogitMethod):
     paper = "Zhang, Liu, Cai, Ma, ACM MM 2024"
     year = 2024
     views = 2
-    second_policy = "rand"
+    second_policy = "fixmatch"
+    separate_views = True
     requires_global_batch = False
     task_terms = frozenset({"ce_strong"})
     presets = {  # noqa: RUF012 - declared as a ClassVar in Method

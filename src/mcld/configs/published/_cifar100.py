@@ -1,13 +1,14 @@
 """CIFAR-100: the standard pairs of the field.
 
 Sources: the READMEs, configurations, scripts and logs of RepDistiller, mdistiller, LSKD, MLKD, CTKD, DIST, CKD, TTM,
-ReviewKD, SimKD, CAT-KD, SLD and OFD, and the reports of people who ran them again; ``docs/peers.md`` has the commits.
+ReviewKD, SimKD, CAT-KD, SLD, OFD, SKD, RLD, CRLD, LDRLD, WKD, SDD, NormKD and EA-KD, the paper of PLD, and the reports
+of people who ran them again; ``docs/peers.md`` has the commits.
 """
 
 import dataclasses
 from collections.abc import Iterator
 
-from mcld.configs.published import _cifar100_features, _cifar100_logits
+from mcld.configs.published import _cifar100_features, _cifar100_later, _cifar100_logits
 from mcld.configs.published._cifar100_numbers import OFD_NETWORKS, STUDENTS, TEACHERS
 from mcld.configs.published._cifar100_rows import base_lr
 from mcld.configs.published._types import Number, Recipe, Row
@@ -31,3 +32,4 @@ def rows() -> Iterator[Row]:
             row = dataclasses.replace(row, recipe=OFD_RECIPE)
         yield row
     yield from _cifar100_logits.rows()
+    yield from _cifar100_later.rows()

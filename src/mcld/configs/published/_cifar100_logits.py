@@ -48,7 +48,8 @@ def _kd() -> Iterator[Row]:
     kd = join(crd_paper(values.KD), LSKD_UNKNOWN(values.KD_LSKD))
     yield from make_rows("kd", "kd", "KD", kd, {"temperature": 4.0, "weight": 0.9}, 0.1)
     dot = join(MDISTILLER(values.DOT))
-    yield from make_rows("kd-dot", "dot", "KD+DOT", dot, {}, note="an optimizer of its own (DOT)")
+    for row in make_rows("kd-dot", "kd", "KD+DOT", dot, {"temperature": 4.0, "weight": 0.9}, 0.1):
+        yield dataclasses.replace(row, recipe=dataclasses.replace(row.recipe, optimizer="dot", delta=0.075))
     numbers = join(LSKD(values.KD_LS), LSKD_LOG(values.KD_LS_LAST))
     presets = method_class("kd").presets
     for row in make_rows("kd-ls", "kd", "KD+LS", numbers, {}, 0.1):

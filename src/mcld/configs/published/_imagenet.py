@@ -111,6 +111,7 @@ def _logits() -> Iterator[Row]:
     yield _row(R34, "wsld", "wsld", "WSLD", SMALLER, (Number(71.54, "mmrazor"),), note=note)
     yield from _nkd()
     yield from _ttm()
+    yield from _later()
     note = "numbers are in the paper (arXiv 2404.14109) only"
     for pair in (R34, R50):
         yield _row(pair, "ckd", "ckd", "CKD", CKD, (), {"weight": 10.0, "temperature": 1.0}, 1.0, note)
@@ -120,6 +121,27 @@ def _logits() -> Iterator[Row]:
         late = "it comes in after epoch 150 in their code, so never within these 100"
         row = _row(pair, "sld", "sld", "SLD", MDISTILLER, (), sld, ce_weight, f"{note}; the second teacher: {late}")
         yield dataclasses.replace(row, views=2, second_policy="fixmatch")
+
+
+def _later() -> Iterator[Row]:
+    """The methods of 2024 and later, from their own repositories."""
+    note = "numbers are in the paper (arXiv 2408.07703) only"
+    for pair in (R34, R50):
+        rld: dict[str, Option] = {"alpha": 1.0, **method_class("rld").presets[f"imagenet-{pair[0]}"]}
+        yield _row(pair, "rld", "rld", "RLD", MDISTILLER, (), rld, 1.0, note)
+    note = "numbers are in the paper (ACM MM 2024) only"
+    for pair in (R34, R50):
+        row = _row(pair, "crld", "crld", "CRLD", MDISTILLER, (), method_class("crld").presets["imagenet"], 2.0, note)
+        yield dataclasses.replace(row, views=2, second_policy="fixmatch")
+    note = "what classes cost is 1 − cosine of the teacher's class weights here, linear CKA of their logits there"
+    for pair, top1 in ((R34, 72.49), (R50, 73.17)):
+        wkd = method_class("wkd").presets[f"imagenet-{pair[0]}"]
+        yield _row(pair, "wkd", "wkd", "WKD-L", SMALLER, (Number(top1, "WKD README"),), wkd, 1.0, note)
+    options: dict[str, Option] = {"temperature": 1.0}
+    note = "numbers are in the paper (arXiv 2308.00520) only"
+    for pair in (R34, R50):
+        row = _row(pair, "normkd", "normkd", "NormKD", MDISTILLER, (), options, 0.5, note)
+        yield dataclasses.replace(row, further=("method.options.weight=0.5",))
 
 
 def _nkd() -> Iterator[Row]:
@@ -179,7 +201,9 @@ def _others() -> Iterator[Row]:
         yield _row(R34, name.lower(), name.lower(), name, SMALLER, numbers, note=note)
     for pair, top1 in ((R34, 71.72), (R50, 73.09)):
         number = Number(top1, "mdistiller README", "best")
-        yield _row(pair, "kd-dot", "dot", "KD+DOT", MDISTILLER, (number,), note="an optimizer of its own (DOT)")
+        recipe = dataclasses.replace(MDISTILLER, optimizer="dot", delta=0.09)
+        kd: dict[str, Option] = {"temperature": 1.0, "weight": 0.5}
+        yield _row(pair, "kd-dot", "kd", "KD+DOT", recipe, (number,), kd, 0.5)
 
 
 def _row(

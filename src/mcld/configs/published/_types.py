@@ -35,7 +35,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How long to train and how fast; SGD with momentum 0.9.
+    """How long to train and how fast; SGD with momentum 0.9, if it is not said otherwise.
 
     Attributes:
         epochs: passes over the training data.
@@ -46,6 +46,8 @@ class Recipe:
         nesterov: Nesterov's kind of momentum.
         decay_norms: whether normalisation and biases have weight decay, too.
         clip: the largest norm of the gradient; None for none, as everywhere in the field's recipes.
+        optimizer: ``sgd``, ``adamw``, ``dot`` or ``deepkd``.
+        delta: of ``dot``.
     """
 
     epochs: int = 240
@@ -56,6 +58,8 @@ class Recipe:
     nesterov: bool = False
     decay_norms: bool = True
     clip: float | None = None
+    optimizer: str = "sgd"
+    delta: float | None = None
 
     @property
     def schedule(self) -> str:
@@ -70,7 +74,7 @@ class Recipe:
             f"schedule.epochs={self.epochs}",
             f"schedule.lr={self.lr}",
             "schedule.warmup=0.0",
-            "optimizer=sgd",
+            f"optimizer={self.optimizer}",
             "optimizer.momentum=0.9",
             f"optimizer.nesterov={str(self.nesterov).lower()}",
             f"optimizer.weight_decay={self.weight_decay}",
@@ -79,6 +83,8 @@ class Recipe:
             "label_smoothing=0.0",
             "precision=32",
         ]
+        if self.delta is not None:
+            words.append(f"optimizer.delta={self.delta}")
         if self.decays:
             points = ",".join(str(epoch / self.epochs) for epoch in self.decays)
             words += [f"schedule.milestones=[{points}]", "schedule.gamma=0.1"]
@@ -103,6 +109,7 @@ class Row:
         views: augmented views of each image in one step.
         second_policy: the further augmentation of the second view.
         note: what a reader should know of the recipe.
+        further: settings besides these, as words.
     """
 
     id: str
@@ -118,6 +125,7 @@ class Row:
     views: int = 1
     second_policy: str = "none"
     note: str = ""
+    further: tuple[str, ...] = ()
 
     @property
     def command(self) -> Literal["train", "distill"]:
@@ -142,4 +150,4 @@ class Row:
                 words.append(f"ce_weight={self.ce_weight}")
         if self.views == 2:
             words.append(f"data.second_policy={self.second_policy}")
-        return words + self.recipe.words()
+        return [*words, *self.further, *self.recipe.words()]
