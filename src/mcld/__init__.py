@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mcld.methods import create_method as create_method
     from mcld.models import create_model as create_model
     from mcld.models import load_checkpoint as load_checkpoint
+    from mcld.registry import register_data as register_data
     from mcld.registry import register_method as register_method
     from mcld.registry import register_model as register_model
 
@@ -39,6 +40,7 @@ _HOME = {
     "create_model": "mcld.models",
     "info_nce": "mcld.contrast.info_nce",
     "load_checkpoint": "mcld.models",
+    "register_data": "mcld.registry",
     "register_method": "mcld.registry",
     "register_model": "mcld.registry",
 }
@@ -59,6 +61,7 @@ __all__ = [
     "create_model",
     "info_nce",
     "load_checkpoint",
+    "register_data",
     "register_method",
     "register_model",
 ]

@@ -36,9 +36,27 @@ Share = Annotated[float, Rule(lambda x: 0 <= x <= 1, "a share of training, from 
 Count = Annotated[int, Rule(lambda x: x >= 1, "an integer of at least 1")]
 
 
+MISSING = "???"
+"""The default of an option that has to be given."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Marks an option that names a file or a folder; see :data:`File`."""
+
+
+File = Annotated[str, Place()]
+"""A file or folder; a run keeps it so that it means the same from every working directory."""
+
+
+def between(least: float, most: float) -> Rule:
+    """The rule of a number in a range, its ends included."""
+    return Rule(lambda x: least <= x <= most, f"{least:,} to {most:,}")
+
+
 def one_of(*words: str) -> Rule:
     """The rule of an option that is one of a few words."""
-    return Rule(lambda x: x in words, " or ".join(map(repr, words)))
+    return Rule(lambda x: x in words, f"one of {', '.join(words)}")
 
 
 def check_fields(options: Any) -> None:
@@ -92,3 +110,14 @@ def _kinds(cls: type) -> dict[str, Any]:
     """The types of a dataclass's fields, with their rules."""
     hints = typing.get_type_hints(cls, include_extras=True)
     return {field.name: hints[field.name] for field in dataclasses.fields(cls) if field.init}
+
+
+def places(cls: type) -> list[str]:
+    """The fields of a dataclass that name files or folders."""
+
+    def marked(kind: Any) -> bool:
+        return any(isinstance(one, Place) for one in getattr(kind, "__metadata__", ())) or any(
+            marked(one) for one in typing.get_args(kind)
+        )
+
+    return [name for name, kind in _kinds(cls).items() if marked(kind)]

@@ -5,12 +5,14 @@ Each kind has one :class:`Registry`, which is filled in three ways: by the files
 else: what has a name is imported when it is asked for.
 """
 
+import dataclasses
 import functools
 import importlib
 import importlib.metadata
 import importlib.util
 import pkgutil
 import sys
+import typing
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from mcld.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
+    from mcld.data import DataEntry
     from mcld.methods import Method
     from mcld.models import ModelEntry
 
@@ -46,7 +49,6 @@ class Registry(Generic[T]):
         group: of the entry points, such as ``"mcld.methods"``.
         home: the package of our own files.
         named_by_file: whether each file of ours is one entry with the name of the file; else a file has several.
-        skipped: files of the home that are none.
         hint: where to look for more, for messages.
     """
 
@@ -57,11 +59,10 @@ class Registry(Generic[T]):
         home: str,
         *,
         named_by_file: bool = True,
-        skipped: Iterable[str] = (),
         hint: str = "",
     ) -> None:
         self.kind, self.group, self.home, self.hint = kind, group, home, hint
-        self.named_by_file, self.skipped = named_by_file, frozenset(skipped)
+        self.named_by_file = named_by_file
         self._entries: dict[str, _Entry[T]] = {}
         self.adopt: Callable[[str, Any], object] | None = None  # registers what an entry point names undecorated
 
@@ -217,17 +218,14 @@ class Registry(Generic[T]):
         return lines
 
     def _import_own(self) -> None:
-        for name in sorted(self._own_files()):
+        for name in sorted(_files(self.home)):
             importlib.import_module(f"{self.home}.{name}")
 
     def _points(self) -> tuple[importlib.metadata.EntryPoint, ...]:
         return _entry_points(self.group, tuple(sys.path))
 
     def _lazy_files(self) -> frozenset[str]:
-        return self._own_files() if self.named_by_file else frozenset()
-
-    def _own_files(self) -> frozenset[str]:
-        return _files(self.home) - self.skipped
+        return _files(self.home) if self.named_by_file else frozenset()
 
 
 @functools.cache
@@ -269,9 +267,11 @@ MODELS: "Registry[ModelEntry]" = Registry(
     "mcld.models",
     "mcld.models",
     named_by_file=False,
-    skipped=("checkpoint", "export", "folding", "network"),
     hint="see `mcld models`, or use timm/NAME or torchvision/NAME",
 )
+
+
+DATA: "Registry[DataEntry]" = Registry("data set", "mcld.data", "mcld.data", named_by_file=False)
 
 
 def register_method(name: str) -> Callable[[ClassT], ClassT]:
@@ -333,8 +333,40 @@ def register_model(
     return register
 
 
+def register_data(name: str, title: str, *, needs: str = "your path") -> Callable[[FunctionT], FunctionT]:
+    """Register what reads a data set: ``load(options) -> mcld.data.DataSet``.
+
+    The annotation of ``options`` says what they are: a dataclass that derives from ``mcld.data.DataOptions``.
+
+    Args:
+        name: of the data set.
+        title: one line on what it is.
+        needs: where the files come from: ``packaged``, ``downloaded`` or ``your path``.
+
+    Raises:
+        InputError: for a name that is taken, naming both, or for what cannot be called so.
+    """
+
+    def register(load: FunctionT) -> FunctionT:
+        from mcld.data._registry import DataEntry
+        from mcld.data.options import DataOptions
+
+        hints = typing.get_type_hints(load) if callable(load) else {}
+        options = next((kind for key, kind in hints.items() if key != "return"), None)
+        if not (isinstance(options, type) and issubclass(options, DataOptions) and dataclasses.is_dataclass(options)):
+            raise InputError(
+                f"the data set {name!r} is {load!r}; expected load(options: OPTIONS) with a dataclass OPTIONS that "
+                "derives from mcld.data.DataOptions"
+            )
+        DATA.add(name, DataEntry(name, title, needs, options, load), load)
+        return load
+
+    return register
+
+
 METHODS.adopt = lambda name, source: register_method(name)(source)
 MODELS.adopt = lambda name, source: register_model(name)(source)
+DATA.adopt = lambda name, source: register_data(name, (source.__doc__ or "").partition("\n")[0])(source)
 
-REGISTRIES: dict[str, Registry[Any]] = {"method": METHODS, "model": MODELS}
+REGISTRIES: dict[str, Registry[Any]] = {"method": METHODS, "model": MODELS, "data": DATA}
 """All of them, by a word for what they hold."""

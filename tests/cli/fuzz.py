@@ -235,6 +235,7 @@ def settings_of(command: Any, *words: str) -> Keys:
 def known_keys() -> Keys:
     """Every setting of both commands, with all data sets and methods, and some that there are not."""
     from mcld.configs.data import DATA_OPTIONS
+
     from mcld.methods import list_methods
 
     keys: Keys = {}

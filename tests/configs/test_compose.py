@@ -111,7 +111,7 @@ def test_plain_training_needs_no_teacher() -> None:
         ("method=mcdl", "method=mcdl: there is no method 'mcdl'; did you mean 'mcld'"),
         ("method=[mcld,kdd]", "method=kdd: there is no method 'kdd'; did you mean 'kd'"),
         ("method=[kd,kd]", "a method is named twice"),
-        ("data=digit", "data=digit: there is no data 'digit'; did you mean 'digits'"),
+        ("data=digit", "data=digit: there is no data set 'digit'; did you mean 'digits'"),
         ("method.categoy.weight=2", "did you mean 'method.category.weight'"),
         ("method.category=2", "'method.category' holds several settings; expected method.category.SETTING=VALUE"),
         ("seed=0,1", "seed=0,1: expected one value; for a run with each of several values add -m"),

@@ -11,7 +11,8 @@ BASE = ["data=digits", "teacher=runs/teacher", "student=resnet8"]
 @pytest.mark.parametrize(
     ("word", "said"),
     [
-        *((f"{group}={value}", f"{group}={value}: there is no {group} '{value}'; ") for group in ("data", "method")
+        *((f"{group}={value}", f"{group}={value}: there is no {kind} '{value}'; ")
+          for group, kind in (("data", "data set"), ("method", "method"))
           for value in ("3", "1e9", "NaN", "true", "[1]" if group == "data" else "x", "{name:kd}")),
         ("data=", "data=: expected a name"),
         ("data=null", "data=null: expected a name"),

@@ -107,7 +107,7 @@ def test_a_smaller_limit(photos: Path) -> None:
     data = load_data("folder", path=photos, max_megapixels=1)
     assert any("(too large: 1001×1000 pixels; expected at most 1 million, or set" in note for note in data.notes)
     assert len(load_data("folder", path=photos).train) == 25
-    with pytest.raises(InputError, match="option 'max_megapixels' is 0; expected at least 1"):
+    with pytest.raises(InputError, match="option 'max_megapixels' is 0; expected 1 to 1,000,000"):
         load_data("folder", path=photos, max_megapixels=0)
 
 

@@ -341,7 +341,7 @@ def test_a_sweep_over_plain_training_needs_no_teacher(mcld: Mcld, arrays: list[s
         ("optimizer.nesterov=true optimizer.momentum=0", "needs optimizer.momentum above 0"),
         ("model.options.width=wide", "option width of model resnet8 is 'wide'"),
         ("model.mean=[0.5]", "mean is [0.5]; expected a list of 3"),
-        ("data.workers=-1", "option 'workers' is -1; expected at least 0"),
+        ("data.workers=-1", "option 'workers' is -1; expected 0 to 256"),
         ("data.batch_size=1", "expected at least 2"),
     ],
 )

@@ -11,15 +11,15 @@ from typing import Any, Literal, TypeAlias
 
 import yaml
 
-from mcld.checks import check_names
 from mcld.configs import schema
-from mcld.configs.data import DATA_OPTIONS
 from mcld.configs.expand import NAMED
-from mcld.configs.values import MISSING, check_key, check_meaning, convert, leaves, spread, with_values
+from mcld.configs.values import check_key, check_meaning, convert, leaves, spread, with_values
 from mcld.configs.words import Word, read, refer, value_of
 from mcld.configs.yaml_text import read_yaml_text
 from mcld.errors import InputError
-from mcld.methods import list_methods, method_class
+from mcld.methods import method_class
+from mcld.options import MISSING, places
+from mcld.registry import DATA, METHODS, Registry
 
 Command: TypeAlias = Literal["train", "distill"]
 Settings: TypeAlias = schema.Train | schema.Distill
@@ -173,8 +173,7 @@ def changed_settings(then: Mapping[str, Any], settings: Settings) -> list[str]:
 def with_absolute_paths(settings: Settings) -> Settings:
     """The same settings, with files and folders that are the same from every working directory."""
     values = {key: value for key, _, value in leaves(settings) if isinstance(value, str) and value[:1] not in ("", "~")}
-    own = ("train", "val") if settings.data.name == "arrays" else ("path",)
-    paths = [*(f"data.{key}" for key in own), *(f"{role}.checkpoint" for role in NAMED)]
+    paths = [*(f"data.{key}" for key in places(type(settings.data))), *(f"{role}.checkpoint" for role in NAMED)]
     paths += [key for key in ("model.name", "teacher.name", "student.name") if Path(values.get(key, "")).is_dir()]
     paths += ["teacher.store"] if values.get("teacher.store") not in ("auto", "off") else []
     return with_values(settings, {key: str(Path(values[key]).absolute()) for key in paths if key in values})
@@ -205,17 +204,18 @@ def _combined_options(names: Sequence[str]) -> type[Any]:
 
 def _defaults(command: Command, asked: Mapping[str, Any]) -> Settings:
     """The defaults of all settings, those of the data set and the method that are asked for among them."""
-    data = _choice("data", asked, list(DATA_OPTIONS))
-    if data is None:
-        raise InputError(f"data is not set; choose one: data=NAME with NAME among {', '.join(sorted(DATA_OPTIONS))}")
+    name = _choice("data", asked, DATA)
+    if name is None:
+        raise InputError(f"data is not set; choose one: data=NAME with NAME among {', '.join(DATA.names())}")
+    data = DATA.get(name).make_options()
     if command == "train":
-        return schema.Train(data=DATA_OPTIONS[data]())
-    method = (_choice("method", asked, list_methods()) or "mcld").split("+")
+        return schema.Train(data=data)
+    method = (_choice("method", asked, METHODS) or "mcld").split("+")
     options = method_options(method[0]) if len(method) == 1 else _combined_options(method)
-    return schema.Distill(data=DATA_OPTIONS[data](), method=options())
+    return schema.Distill(data=data, method=options())
 
 
-def _choice(group: str, asked: Mapping[str, Any], known: Sequence[str]) -> str | None:
+def _choice(group: str, asked: Mapping[str, Any], registry: Registry[Any]) -> str | None:
     """The name of the data set or the method, if one is asked for."""
     given = asked.get(group, asked.get(f"{group}.name"))
     if given is None:
@@ -230,7 +230,7 @@ def _choice(group: str, asked: Mapping[str, Any], known: Sequence[str]) -> str |
     members = name.split("+") if group == "method" else [name]
     for member in members:
         try:
-            check_names(group, [member], known)
+            registry.get(member)
         except InputError as error:
             raise InputError(f"{group}={member}: {error}") from error
     if len(set(members)) < len(members):

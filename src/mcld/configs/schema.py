@@ -6,7 +6,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from mcld.configs.values import MISSING
+from mcld.options import MISSING
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from omegaconf import MISSING, DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from mcld.errors import InputError
+from mcld.plugins import load_plugin, loaded_plugins
 
 
 @dataclass
@@ -39,9 +40,12 @@ def launch(job: Callable[[str], str], names: Sequence[str], words: Sequence[str]
         InputError: for words that Hydra refuses, a launcher that is not installed among them.
     """
     here = os.getcwd()  # noqa: PTH109 (a string is what the job needs)
+    plugins = [str(plugin.file) for plugin in loaded_plugins()]
 
     def there(config: DictConfig) -> str:
         os.chdir(here)
+        for file in plugins:
+            load_plugin(file)
         return job(config.jobs[config.index])
 
     for word in words:

@@ -9,8 +9,6 @@ from typing import Any, TypeVar
 
 from mcld.errors import InputError, did_you_mean
 
-MISSING = "???"
-"""The default of an option that has to be given."""
 LONGEST = 255  # bytes of a file's name, on every common file system
 Node = TypeVar("Node", bound=Any)
 _WORDS = {bool: "true or false", int: "an integer", float: "a number", str: "text", list: "a list", dict: "a mapping"}

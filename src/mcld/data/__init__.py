@@ -11,7 +11,8 @@ from mcld.data._registry import DataEntry, list_data, load_data
 from mcld.data._types import Batch, DataInfo, DataSet, Split, Views
 from mcld.data.files import FileSplit
 from mcld.data.loader import TrainLoader, eval_batches, view_batches
-from mcld.data.memory import TensorSplit
+from mcld.data.memory import TensorSplit, tensor_data
+from mcld.data.options import DataOptions
 from mcld.data.views import CropFlip, SeedViews
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "CropFlip",
     "DataEntry",
     "DataInfo",
+    "DataOptions",
     "DataSet",
     "FileSplit",
     "SeedViews",
@@ -31,5 +33,6 @@ __all__ = [
     "eval_batches",
     "list_data",
     "load_data",
+    "tensor_data",
     "view_batches",
 ]

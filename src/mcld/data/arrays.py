@@ -1,24 +1,50 @@
 """A user's own images and labels in two npz files."""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mcld.configs.data import Arrays
 from mcld.data._classes import handful
 from mcld.data._types import DataSet
 from mcld.data.memory import tensor_data
 from mcld.data.npz import Header, NpzFile, too_large
+from mcld.data.options import DataOptions
 from mcld.errors import InputError
 from mcld.files import home_path
+from mcld.options import MISSING, File, between
+from mcld.registry import register_data
 from mcld.text import name_of
 
 _LAYOUT = "expected an npz file with images (N, H, W) or (N, H, W, 3) uint8 and labels (N,) integers"
 _Part = tuple[NDArray[np.uint8], NDArray[Any], list[str] | None]
 
 
+@dataclass(frozen=True)
+class Arrays(DataOptions):
+    """Your own npz files: ``images`` (N, H, W) or (N, H, W, 3) uint8, ``labels`` (N,), and perhaps ``names`` (K,).
+
+    Attributes:
+        train: the file with the training images.
+        val: the file with the validation images.
+        classes: keep only the first so many classes.
+        padding: pixels of zeros around the image that a random crop may reach; by default an eighth of the height.
+        flip: mirror half of the training images; by default only colour images are.
+        max_gb: the most memory that an array may take, in GB; by default half of what is free, and 100 times its
+            size in the file.
+    """
+
+    train: File = MISSING
+    val: File = MISSING
+    classes: Annotated[int, between(1, 1_000_000)] | None = None
+    padding: Annotated[int, between(0, 10_000)] | None = None
+    flip: bool | None = None
+    max_gb: Annotated[float, between(1e-6, 1_000_000)] | None = None
+
+
+@register_data("arrays", "images and labels in npz files")
 def load(options: Arrays) -> DataSet:
     """Read ``train`` and ``val``; random crops reach an eighth of the height, and colour images are mirrored.
 

@@ -2,18 +2,21 @@
 
 import io
 import pickle
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from mcld.configs.data import Cifar10, Cifar100
 from mcld.data._types import DataSet
 from mcld.data.download import Archive, locate
 from mcld.data.memory import tensor_data
+from mcld.data.options import DataOptions
 from mcld.errors import InputError
 from mcld.files import read_file
+from mcld.options import File
+from mcld.registry import register_data
 
 _SITE = "https://www.cs.toronto.edu/~kriz/"
 _CIFAR10 = Archive(
@@ -36,7 +39,23 @@ _BYTES = 2**29  # the largest official file has 155 MB
 _STATS100 = ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
 
 
-def load(options: Cifar10 | Cifar100) -> DataSet:
+@dataclass(frozen=True)
+class Cifar(DataOptions):
+    """CIFAR-10 or CIFAR-100.
+
+    Attributes:
+        path: the folder that holds ``cifar-10-batches-py`` or ``cifar-100-python``; by default a folder of the user's
+            cache.
+        download: fetch it when it is not there.
+    """
+
+    path: File | None = None
+    download: bool = True
+
+
+@register_data("cifar100", "60,000 photos, 32×32, 100 classes", needs="downloaded")
+@register_data("cifar10", "60,000 photos, 32×32, 10 classes", needs="downloaded")
+def load(options: Cifar) -> DataSet:
     """CIFAR-10 or CIFAR-100: padding 4 and flip, the field's normalisation, the official test images to validate.
 
     The files are pickles; they are read by an unpickler that can build NumPy arrays and nothing else.
@@ -44,7 +63,7 @@ def load(options: Cifar10 | Cifar100) -> DataSet:
     Raises:
         InputError: when files are missing, damaged, or hold something else.
     """
-    hundred = isinstance(options, Cifar100)
+    hundred = options.name == "cifar100"
     archive = _CIFAR100 if hundred else _CIFAR10
     folder = locate(archive, options.path, options.download)
     training = ["train"] if hundred else [f"data_batch_{part}" for part in range(1, 6)]

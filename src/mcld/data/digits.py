@@ -1,13 +1,22 @@
 """scikit-learn's handwritten digits."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 
-from mcld.configs.data import Digits
 from mcld.data._types import DataSet
 from mcld.data.memory import tensor_data
+from mcld.data.options import DataOptions
+from mcld.registry import register_data
 
 
+@dataclass(frozen=True)
+class Digits(DataOptions):
+    """Handwritten digits that scikit-learn ships."""
+
+
+@register_data("digits", "1,797 handwritten digits, 8×8 grey, 10 classes", needs="packaged")
 def load(options: Digits) -> DataSet:
     """1,797 digits, 8×8 grey, 0..16 scaled to 0..255; 1,347 to train and 450 to validate.
 

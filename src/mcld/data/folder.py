@@ -8,17 +8,19 @@ from pathlib import Path
 
 import torch
 
-from mcld.configs.data import Folder
 from mcld.data._classes import handful
 from mcld.data._types import DataInfo, DataSet
 from mcld.data.decoded import decoded_images
 from mcld.data.files import FileSplit, file_stats
 from mcld.data.formats import is_image, suffix_of, suffixes
 from mcld.data.images import Reading, check_files, sort_out
+from mcld.data.options import DataOptions, Megapixels, Pixels
 from mcld.data.pixels import Depth, Peak, check_colour, depth_of
 from mcld.data.views import SeedViews
 from mcld.errors import InputError
 from mcld.files import home_path
+from mcld.options import MISSING, File
+from mcld.registry import register_data
 from mcld.text import name_of
 
 LAYOUT = "expected train/CLASS/IMAGE and val/CLASS/IMAGE (or valid/, validation/, dev/)"
@@ -51,6 +53,34 @@ class Listing:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Folder(DataOptions):
+    """Your own images: ``train/`` and ``val/``, each with one sub-folder per class.
+
+    Attributes:
+        path: the folder that holds them.
+        val: the sub-folder to validate on; by default the first there is of ``val``, ``valid``, ``validation`` and
+            ``dev``, and ``test`` only where there is none of them; large or small letters are the same.
+        image_size: pixels; by default the median short side of the training images, rounded down to a multiple of 32,
+            at most 224.
+        scale: the smallest share of an image's area that a random crop keeps. ImageNet recipes use 0.08; 0.35 is
+            milder, for sets of thousands of images.
+        cache: keep the decoded images in the user's cache folder: ``on``, ``off``, or ``auto``: where there is room on
+            the disk and in memory.
+        bits: of grey images with more than 8 bits: 8, 10, 12, 14 or 16; by default what the largest value needs.
+        max_megapixels: refuse larger images (decompression bombs), in millions of pixels.
+    """
+
+    path: File = MISSING
+    val: str | None = None
+    image_size: Pixels | None = None
+    scale: float = 0.35
+    cache: str = "auto"
+    bits: int | None = None
+    max_megapixels: Megapixels = 178
+
+
+@register_data("folder", "image files, one sub-folder per class")
 def load(options: Folder) -> DataSet:
     """Image files of any size; the size of a view follows from the data, as do grey or colour, and the statistics.
 

@@ -1,16 +1,19 @@
 """ImageNet (ILSVRC 2012; Russakovsky et al. 2015), or a part of it, in folders by synset."""
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
-from mcld.configs.data import ImageNet
 from mcld.data._types import DataSet
 from mcld.data.cache import listing_key
 from mcld.data.folder import Listing, file_data, find_root, find_splits, list_images, named, select
 from mcld.data.images import Reading, check_files, check_there, sort_out
+from mcld.data.options import DataOptions, Megapixels, Pixels
 from mcld.data.views import SeedViews
 from mcld.errors import InputError
 from mcld.files import read_text
+from mcld.options import MISSING, File
+from mcld.registry import register_data
 
 # The constants that every published ImageNet network of torchvision and timm expects.
 STATS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -18,6 +21,29 @@ _LAYOUT = "expected train/SYNSET/*.JPEG and val/SYNSET/*.JPEG, with synsets such
 _NAME_FILES = ("LOC_synset_mapping.txt", "words.txt", "synset_words.txt")
 
 
+@dataclass(frozen=True)
+class ImageNet(DataOptions):
+    """ImageNet (ILSVRC 2012), or a part of it: ``train/SYNSET/*.JPEG`` and ``val/SYNSET/*.JPEG``.
+
+    Attributes:
+        path: the folder that holds ``train`` and ``val``.
+        image_size: pixels.
+        scale: the smallest share of an image's area that a random crop keeps.
+        cache: keep the decoded images in the user's cache folder: ``on``, ``off``, or ``auto``: where there is room on
+            the disk and in memory.
+        check: decode every image once before training, which takes minutes to hours; the result is remembered.
+        max_megapixels: refuse larger images (decompression bombs), in millions of pixels.
+    """
+
+    path: File = MISSING
+    image_size: Pixels = 224
+    scale: float = 0.08
+    cache: str = "auto"
+    check: bool = False
+    max_megapixels: Megapixels = 178
+
+
+@register_data("imagenet", "ILSVRC folders by synset, up to 1,000 classes")
 def load(options: ImageNet) -> DataSet:
     """Random resized crops and flips to train; resize 256 and central crop 224 (in that ratio) to validate.
 

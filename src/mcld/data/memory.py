@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mcld.configs.data import DataOptions
 from mcld.data._types import DataInfo, DataSet
+from mcld.data.options import DataOptions
 from mcld.data.views import CropFlip, TwoKinds, second_kind
 from mcld.errors import InputError
 

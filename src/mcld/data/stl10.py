@@ -1,17 +1,20 @@
 """STL-10 (Coates, Ng & Lee 2011) in its official binary format."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mcld.configs.data import Stl10
 from mcld.data._types import DataSet
 from mcld.data.download import Archive, locate
 from mcld.data.memory import tensor_data
+from mcld.data.options import DataOptions, Pixels
 from mcld.errors import InputError
 from mcld.files import read_file, read_text
+from mcld.options import File
+from mcld.registry import register_data
 
 _ARCHIVE = Archive(
     "STL-10",
@@ -25,6 +28,24 @@ _BYTES = 3 * _EDGE * _EDGE
 _LIMIT = 2**30  # bytes of a file: the largest official one, of the test images, has 221 MB
 
 
+@dataclass(frozen=True)
+class Stl10(DataOptions):
+    """STL-10: its labelled training images and its test images.
+
+    Attributes:
+        path: the folder that holds ``stl10_binary``; by default a folder of the user's cache.
+        download: fetch it when it is not there.
+        image_size: resize to so many pixels (32 for transfer); by default the files' own 96.
+        fold: train on one of the ten published folds of 1,000 images, 0 to 9; by default on all 5,000.
+    """
+
+    path: File | None = None
+    download: bool = True
+    image_size: Pixels | None = None
+    fold: int | None = None
+
+
+@register_data("stl10", "13,000 labelled photos, 96×96, 10 classes", needs="downloaded")
 def load(options: Stl10) -> DataSet:
     """Labelled training images (all, or one published fold) and test images; padding an eighth and flip.
 

@@ -1,13 +1,13 @@
 """Tiny-ImageNet (Le & Yang 2015) in the layout of the official archive."""
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mcld.configs.data import TinyImageNet
 from mcld.data._classes import handful
 from mcld.data._types import DataSet
 from mcld.data.cache import cache_dir, listing_key
@@ -16,8 +16,11 @@ from mcld.data.folder import Listing, list_images, select
 from mcld.data.imagenet import class_names
 from mcld.data.images import check_files, in_threads, read_image, sort_out
 from mcld.data.memory import tensor_data
+from mcld.data.options import DataOptions, Pixels
 from mcld.errors import InputError
 from mcld.files import open_regular, read_text, replacing
+from mcld.options import File
+from mcld.registry import register_data
 
 _ARCHIVE = Archive(
     "Tiny-ImageNet",
@@ -28,6 +31,22 @@ _ARCHIVE = Archive(
 )
 
 
+@dataclass(frozen=True)
+class TinyImageNet(DataOptions):
+    """Tiny-ImageNet.
+
+    Attributes:
+        path: the folder that holds ``tiny-imagenet-200``; by default a folder of the user's cache.
+        download: fetch it when it is not there.
+        image_size: resize to so many pixels (32 for transfer); by default the files' own 64.
+    """
+
+    path: File | None = None
+    download: bool = True
+    image_size: Pixels | None = None
+
+
+@register_data("tiny_imagenet", "110,000 photos, 64×64, 200 classes", needs="downloaded")
 def load(options: TinyImageNet) -> DataSet:
     """All images in memory: 64×64 or resized, padding an eighth and flip, statistics of the training images.
 

@@ -19,6 +19,7 @@ from mcld.evaluation import Accuracy
 from mcld.evaluation.cost import count_macs, count_parameters
 from mcld.files import atomic_write_text, home_path
 from mcld.models.network import Network
+from mcld.options import places
 from mcld.plugins import check_plugins, describe_plugins
 from mcld.runs import RunDirectory
 from mcld.runs.environment import describe_environment
@@ -147,7 +148,11 @@ def used_names(parts: Parts) -> dict[str, list[str]]:
     """What a run uses that goes by a name, by kind."""
     networks = [network for network in (parts.student, parts.teacher) if network is not None]
     method = parts.settings.method.name.split("+") if isinstance(parts.settings, Distill) else []
-    return {"model": [network.spec.architecture for network in networks], "method": method}
+    return {
+        "data": [parts.settings.data.name],
+        "model": [network.spec.architecture for network in networks],
+        "method": method,
+    }
 
 
 def check_place(settings: Train | Distill, *, force: bool) -> None:
@@ -159,7 +164,7 @@ def check_place(settings: Train | Distill, *, force: bool) -> None:
     assert settings.run is not None
     RunDirectory.check_free(settings.run, force=force)
     roles = ("model",) if isinstance(settings, Train) else ("teacher", "student")
-    inputs = {f"data.{key}": getattr(settings.data, key, None) for key in ("path", "train", "val")}
+    inputs = {f"data.{key}": getattr(settings.data, key) for key in places(type(settings.data))}
     for role in roles:
         inputs |= {role: getattr(settings, role).name, f"{role}.checkpoint": getattr(settings, role).checkpoint}
     for name, given in inputs.items():
