@@ -1,5 +1,8 @@
 """Joining the batches of data-parallel ranks."""
 
+import os
+import sys
+import time
 from typing import Any
 
 import torch
@@ -48,9 +51,27 @@ def failed_first(status: int) -> int | None:
     own = f"{dist.get_rank()} {status}"
     try:
         first = dist.distributed_c10d._get_default_store().compare_set("mcld/failed", "", own).decode()
-    except RuntimeError:  # rank 0 keeps the store, and has gone already
-        return status
+    except RuntimeError:  # rank 0 keeps the store, and was killed: had it failed, it would have waited for the others
+        return None if dist.get_rank() == 1 else status
     return None if first == own else int(first.split()[1])
+
+
+def leave(status: int, seconds: float = 1.0) -> None:
+    """End this process where it is one of several whose run has failed, and everything is said and saved; else nothing.
+
+    To end in order would wait for the others, some of which may be gone, for seconds or without end. Rank 0 stays for
+    a moment: the others ask it whether somebody has told why.
+    """
+    if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
+        return
+    if dist.get_rank() == 0 and dist.get_backend() == "gloo":
+        kept = dist.distributed_c10d._get_default_store()
+        dist.destroy_process_group()  # which is how they notice
+        time.sleep(seconds)
+        del kept
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 class _GatherRows(Function):

@@ -1,9 +1,15 @@
 """The one exception that means: the input is wrong, and here is what would be right."""
 
 import difflib
+import errno
+import re
 from collections.abc import Iterable
 
 from mcld.text import printable
+
+# How torch says that a process of the same run is gone, in an error's type and in its text.
+_DISTRIBUTED = {"DistBackendError", "DistNetworkError", "DistStoreError"}
+_LOST = re.compile(r"gloo/|Connection (?:closed|reset) by peer|Socket closed|ncclRemoteError|recvValue failed")
 
 
 class InputError(ValueError):
@@ -51,6 +57,11 @@ def explain(error: Exception) -> tuple[str, int, bool]:
             1,
             True,
         )
+    # A gloo, NCCL or store error in a run of several processes: the text is a page of frames of C++.
+    if type(error).__name__ in _DISTRIBUTED or (isinstance(error, RuntimeError) and _LOST.search(text)):
+        return "another process of this run has ended; go on from what was saved last: mcld resume RUN", 1, True
+    if getattr(error, "errno", None) == errno.EMFILE or "Too many open files" in text:
+        return "too many open files; raise the limit (ulimit -n 1024), or read without workers: data.workers=0", 1, True
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}" if error.filename else text, 1, True
     return f"{type(error).__name__}: {text.splitlines()[0] if text else 'no reason given'}", 1, False

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from mcld.bench.cell import run_cell
 from mcld.bench.runner import Bench
 from mcld.bench.suite import Cell
 from mcld.bench.suite_file import read_suite
 from mcld.errors import RunError
+from mcld.files import lock_file
 from mcld.training.stop import Interrupted
 
 Suite = Callable[..., Path]
@@ -93,6 +95,91 @@ def test_asked_to_stop_it_stops_its_cells_in_order(make: Callable[..., Fake], tm
         bench.run()
     assert bench.running == []
     assert not bench.failed
+
+
+def test_what_another_process_runs_is_passed_over_until_it_is_done(make: Callable[..., Fake], tmp_path: Path) -> None:
+    bench = make(2)
+    cell = bench.waiting[0]
+    cell.run.parent.mkdir(parents=True)
+    name = cell.id.replace("/", "_")
+    held = threading.Event()
+
+    def hold() -> None:
+        with lock_file(cell.run.parent / f".{cell.run.name}.lock"):
+            held.set()
+            time.sleep(1.5)
+            Path(f"{name}.ended").write_text("0")
+
+    holding = threading.Thread(target=hold)
+    holding.start()
+    held.wait()
+    bench.run()
+    holding.join()
+    out = (tmp_path / "out.txt").read_text()
+    assert f"{cell.id}  is being run by process {os.getpid()}; passed over until that is done" in out
+    assert f"[6/6] {cell.id}  was finished by another process: done" in out
+    assert not (tmp_path / f"{name}.started").exists()
+    assert len(list(tmp_path.glob("*.started"))) == 5
+
+
+def test_a_cell_that_another_process_has_is_waited_for(
+    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    read = read_suite(str(suite()))
+    cell = read.cells()[0]
+    cell.run.parent.mkdir(parents=True)
+    monkeypatch.setattr(Cell, "finished", lambda self: Path("done").exists())
+
+    def hold() -> None:
+        with lock_file(cell.run.parent / f".{cell.run.name}.lock"):
+            held.set()
+            time.sleep(1.5)
+            Path("done").write_text("")
+
+    held = threading.Event()
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    run_cell(cell)
+    thread.join()
+    assert f"{cell.id}: waiting for process {os.getpid()}, which is running it" in capsys.readouterr().out
+    assert not cell.run.exists()
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.3, 1.0, 2.5])
+def test_a_bench_that_is_killed_leaves_no_cell_running(suite: Suite, tmp_path: Path, delay: float) -> None:
+    """At whatever moment of their start."""
+    file = suite(("schedule.epochs=2", "schedule.epochs=2000"))
+    command = [sys.executable, "-m", "mcld", "bench", str(file), "--workers", "2", "--threads", "1"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    while not (cells := children(process.pid)) and process.poll() is None:
+        time.sleep(0.005)
+    time.sleep(delay)
+    cells = cells | children(process.pid)
+    process.kill()
+    process.wait()
+    assert cells
+    deadline = time.monotonic() + 25
+    while cells and time.monotonic() < deadline:
+        cells = {pid for pid in cells if alive(pid)}
+        time.sleep(0.05)
+    for pid in cells:
+        os.kill(pid, signal.SIGKILL)
+    assert not cells
+
+
+def children(pid: int) -> set[int]:
+    try:
+        return {int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+    except OSError:
+        return set()
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 @pytest.mark.slow

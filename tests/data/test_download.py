@@ -6,6 +6,7 @@ import torchvision.datasets.utils as fetching
 
 from mcld.data.download import Archive, locate
 from mcld.errors import InputError
+from mcld.files import lock_file
 
 ARCHIVE = Archive("Things", "https://example.org/things.tgz", "0" * 32, "things-py", "train and test")
 
@@ -36,6 +37,22 @@ def test_fetching_leaves_the_folder_and_nothing_else(tmp_path: Path, monkeypatch
     "failure",
     [urllib.error.URLError("no route\nto host"), RuntimeError("File not found or corrupted."), OSError("disk full")],
 )
+def test_what_a_killed_process_had_begun_to_fetch_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But not what another one is fetching."""
+    for name in ("dead", "alive"):
+        (tmp_path / f".fetching-{name}").mkdir()
+        (tmp_path / f".fetching-{name}" / "part").write_text("x")
+    (tmp_path / ".fetching-link").symlink_to(tmp_path / ".fetching-alive")
+
+    def fetch(url: str, root: str, md5: str) -> None:
+        (Path(root) / ARCHIVE.folder).mkdir()
+
+    monkeypatch.setattr(fetching, "download_and_extract_archive", fetch)
+    with lock_file(tmp_path / ".fetching-alive" / "lock"):
+        locate(ARCHIVE, str(tmp_path), True)
+    assert {entry.name for entry in tmp_path.iterdir()} == {".fetching-alive", ".fetching-link", ARCHIVE.folder}
+
+
 def test_no_network_gives_the_steps_by_hand(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception
 ) -> None:

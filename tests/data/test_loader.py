@@ -51,16 +51,33 @@ def test_the_plan_uses_no_global_random_numbers() -> None:
     assert same(list(TrainLoader(split(), 8, seed=1).epoch(0)), first)
 
 
-@pytest.mark.parametrize(("n", "world", "sizes"), [(50, 2, [8] * 6 + [2]), (53, 2, [8] * 6 + [4]), (50, 4, [8] * 6)])
+@pytest.mark.parametrize(
+    ("n", "world", "sizes"), [(53, 2, [8] * 6 + [4]), (48, 4, [8] * 6), (49, 4, [8] * 6), (54, 2, [8] * 6 + [6])]
+)
 def test_ranks_share_each_batch_in_order(n: int, world: int, sizes: list[int]) -> None:
-    if sizes[-1] < 2 * world:
-        sizes = sizes[:-1]
     ranks = [list(TrainLoader(split(n), 8, seed=1, rank=rank, world=world).epoch(0)) for rank in range(world)]
     alone = list(TrainLoader(split(n), 8, seed=1).epoch(0))
     assert [sum(len(rank[s].index) for rank in ranks) for s in range(len(ranks[0]))] == sizes
     for step, size in enumerate(sizes):
         joined = [torch.cat(parts) for parts in zip(*(rank[step] for rank in ranks), strict=True)]
         assert all(torch.equal(a, b[:size]) for a, b in zip(joined, alone[step], strict=True))
+
+
+@pytest.mark.parametrize(("n", "batch", "world"), [(50, 8, 2), (51, 8, 2), (50, 8, 4), (1347, 64, 2), (3, 8, 2)])
+def test_several_processes_make_as_many_steps_as_one(n: int, batch: int, world: int) -> None:
+    """Where the last batch has too few images for all, some are shown again, all of them at least once."""
+    alone = TrainLoader(split(n), batch, seed=1)
+    ranks = [TrainLoader(split(n), batch, seed=1, rank=rank, world=world) for rank in range(world)]
+    assert {loader.steps_per_epoch for loader in ranks} == {alone.steps_per_epoch}
+    last = [loader.chunks(0)[-1] for loader in ranks]
+    assert [len(index) for index, _ in last] == [2] * world
+    index, view = (torch.cat(parts) for parts in zip(*last, strict=True))
+    wanted_index, wanted_view = alone.chunks(0)[-1]
+    wanted = list(zip(wanted_index.tolist(), wanted_view.tolist(), strict=True))
+    shown = list(zip(index.tolist(), view.tolist(), strict=True))
+    assert shown[: len(wanted)] == wanted
+    assert set(shown) == set(wanted)
+    assert sum(len(chunk) for loader in ranks for chunk, _ in loader.chunks(0)) == n + ranks[0].repeated
 
 
 @pytest.mark.parametrize(("n", "steps"), [(49, 6), (50, 7), (48, 6), (8, 1), (7, 1), (2, 1)])
@@ -70,8 +87,8 @@ def test_a_last_batch_of_one_image_is_left_out(n: int, steps: int) -> None:
 
 
 def test_batches_that_cannot_be_made() -> None:
-    with pytest.raises(InputError, match=r"there are 3 training images; expected at least 4"):
-        TrainLoader(split(3), 8, seed=0, world=2)
+    with pytest.raises(InputError, match=r"there are 1 training images; expected at least 2"):
+        TrainLoader(split(1), 8, seed=0, world=2)
     with pytest.raises(InputError, match=r"batch_size is 9; expected a multiple of 2 and at least 4"):
         TrainLoader(split(), 9, seed=0, world=2)
     with pytest.raises(InputError, match=r"batch_size is 1; expected at least 2"):

@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import json
 import multiprocessing
@@ -18,6 +19,7 @@ import torch
 
 from mcld.data import Batch, CropFlip, TensorSplit
 from mcld.errors import InputError
+from mcld.files import lock_file
 from mcld.models import ModelSpec, Network
 from mcld.teacher import Header, LiveTeacher, LogitStore, StoredTeacher, plain_logits
 
@@ -243,6 +245,83 @@ def test_a_store_whose_making_was_interrupted_is_made_anew(tmp_path: Path) -> No
     (tmp_path / "logits.bin").write_bytes(b"abc")
     fill(LogitStore(tmp_path, header()), [4])
     assert LogitStore(tmp_path, header()).filled() == 1
+
+
+@pytest.mark.parametrize("harm", ["header", "changed", "size", "missing"])
+def test_a_damaged_store_of_our_own_is_made_anew(tmp_path: Path, harm: str) -> None:
+    """And whoever still reads the old files is not ended by it."""
+    old = LogitStore(tmp_path, header())
+    fill(old, [1])
+    text = (tmp_path / "header.json").read_text()
+    if harm == "header":
+        (tmp_path / "header.json").write_text(text[:40])
+    elif harm == "changed":
+        (tmp_path / "header.json").write_text(text.replace("made-up", "made-ap"))
+    elif harm == "size":
+        (tmp_path / "marks.bin").write_bytes(bytes(100))
+    else:
+        (tmp_path / "logits.bin").unlink()
+    with pytest.raises(InputError):
+        LogitStore(tmp_path, header())
+    lines: list[str] = []
+    fill(LogitStore(tmp_path, header(), rebuild=True, tell=lines.append), [4])
+    assert len(lines) == 1
+    assert lines[0].startswith("warning: ")
+    assert lines[0].endswith("; it was made anew")
+    assert LogitStore(tmp_path, header(), rebuild=True, tell=lines.append).filled() == 1
+    assert len(lines) == 1
+    old.read(np.arange(10))
+
+
+@pytest.mark.parametrize("name", ["header.json", "logits.bin", "marks.bin", "lock"])
+def test_no_link_in_a_store_is_followed(tmp_path: Path, name: str) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("{}")
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / name).symlink_to(precious)
+    for rebuild in (False, True):
+        with contextlib.suppress(InputError):
+            fill(LogitStore(tmp_path / "store", header(), rebuild=rebuild), [1])
+    assert precious.read_text() == "{}"
+
+
+def test_a_stopped_process_with_the_lock_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    LogitStore(tmp_path, header())
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with lock_file(tmp_path / "lock"):
+            os.write(writer, b"x")
+            signal.pause()
+    os.read(reader, 1)
+    os.kill(child, signal.SIGSTOP)
+    os.waitpid(child, os.WUNTRACED)
+    monkeypatch.setattr("mcld.teacher.store.PATIENCE", 1.3)
+    data, lines = split(), list[str]()
+    stored = StoredTeacher(LiveTeacher(network()), LogitStore(tmp_path, header(), tell=lines.append), lines.append)
+    index, view = torch.arange(IMAGES), torch.full((IMAGES,), 3)
+    try:
+        began = time.monotonic()
+        for _ in range(3):
+            stored(batch(data, index, view))
+            stored.save()
+        assert 1.2 < time.monotonic() - began < 6  # it waited once
+        whom = f"process {child} (stopped)"
+        assert lines[0] == f"waiting for {whom}, which is writing to {tmp_path}"
+        assert lines[1].startswith(f"warning: cannot write to {tmp_path}: {whom} has its lock; until it is free")
+        assert len(lines) == 2
+        stored.store.patience = 60.0
+        stored.store.give_up = lambda: True  # asked to stop meanwhile
+        began = time.monotonic()
+        stored(batch(data, index, view))
+        stored.save()
+        assert time.monotonic() - began < 2
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    stored(batch(data, index, view))
+    stored.save()
+    assert stored.store.filled() == IMAGES
 
 
 def test_logits_that_the_store_cannot_hold_are_refused(tmp_path: Path) -> None:

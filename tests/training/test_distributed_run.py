@@ -1,6 +1,7 @@
 """Whole runs on two processes, for real."""
 
 import csv
+import os
 import signal
 import subprocess
 import sys
@@ -125,6 +126,31 @@ def test_what_fails_on_one_rank_alone_is_told_once(words: list[str], tmp_path: P
     )
     assert done.returncode == status, done.stderr
     assert [line for line in done.stderr.splitlines() if "[W" not in line] == ["mcld: the file x.jpg is gone"]
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_one_process_killed_is_one_line(words: list[str], tmp_path: Path, victim: int) -> None:
+    run_directory = RunDirectory(tmp_path / "run")
+    with (tmp_path / "err").open("w") as err:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mcld", *words, "schedule.epochs=300", "devices=2", f"run={run_directory.path}"],
+            stdout=subprocess.DEVNULL,
+            stderr=err,
+        )
+    while not list_checkpoints(run_directory.checkpoints) and process.poll() is None:
+        time.sleep(0.01)
+    child = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
+    os.kill([process.pid, child][victim], signal.SIGKILL)
+    survivor = Path(f"/proc/{[child, process.pid][victim]}/stat")
+    began = time.monotonic()
+    while time.monotonic() - began < 20 and survivor.exists():
+        if survivor.read_text().rpartition(")")[2].split()[0] == "Z":
+            break
+        time.sleep(0.01)
+    assert time.monotonic() - began < 5  # it took 0.3 and 1.1 s on an idle machine
+    assert process.wait(timeout=20) == [-signal.SIGKILL, 1][victim]
+    said = "mcld: another process of this run has ended; go on from what was saved last: mcld resume RUN\n"
+    assert (tmp_path / "err").read_text() == said
 
 
 def test_a_mistake_is_told_once(words: list[str], tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from mcld.methods import MCLD
 from mcld.runs import RunDirectory
 from mcld.training.checkpoint import list_checkpoints
 
@@ -164,7 +165,7 @@ def test_the_store_of_another_teacher_or_of_other_images_is_refused(
         ("teacher.store_precision=8", "teacher.store_precision=8; expected 16 or 32"),
         ("teacher.views=0", "teacher.views=0; expected at least 1"),
         ("teacher.views=3", "teacher.views=3: pool is 3; expected at most the 2 views"),
-        ("teacher.store=", "teacher.store is empty; expected auto, off or a folder"),
+        ("teacher.store=", "teacher.store=: there is nothing after the equals sign"),
     ],
 )
 def test_settings_that_cannot_be_right(mcld: Mcld, words: list[str], word: str, said: str) -> None:
@@ -191,6 +192,53 @@ def test_a_disk_without_room(mcld: Mcld, words: list[str], monkeypatch: pytest.M
     assert status == 0, err
     assert "the teacher runs live: the training logits can take 3.84 kB more" in out
     assert not list(Path("cache").glob("logits/arrays-training-*"))
+
+
+@pytest.mark.parametrize("reach", ["no room", "not writable", "damaged", "no room at first"])
+def test_a_store_out_of_reach_changes_no_weights(
+    mcld: Mcld, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reach: str
+) -> None:
+    """With 16 bits: what is computed live is rounded as what is stored. A damaged store of our own is made anew."""
+    import shutil
+
+    words = [*words, "method=[mcld,kd]", "data.padding=1", "schedule.epochs=2", "schedule.lr=0.1"]
+    monkeypatch.setenv("MCLD_CACHE", str(tmp_path / "whole-cache"))
+    assert mcld(*words, "run=whole")[0] == 0
+    assert mcld(*words, "teacher.store=off", "run=off")[0] == 0
+    assert not same(tmp_path / "whole", tmp_path / "off")  # so that rounding shows
+    monkeypatch.setenv("MCLD_CACHE", str(tmp_path / "cache"))
+    usage = shutil.disk_usage(".")
+    full = lambda _: usage._replace(free=1200)  # noqa: E731
+    if reach == "no room at first":
+        monkeypatch.setattr(shutil, "disk_usage", full)
+    forward, calls = MCLD.forward, [0]
+
+    def stopping(self: MCLD, *args: object, **more: object) -> object:
+        calls[0] += 1
+        if calls[0] == 7:  # of 5 in an epoch
+            os.kill(os.getpid(), signal.SIGTERM)
+        return forward(self, *args, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(MCLD, "forward", stopping)
+    assert mcld(*words, "run=run")[0] == 128 + signal.SIGTERM
+    if reach == "no room":
+        monkeypatch.setattr(shutil, "disk_usage", full)
+        shutil.rmtree(tmp_path / "cache")
+    elif reach == "not writable":
+        (tmp_path / "file").write_text("")
+        monkeypatch.setenv("MCLD_CACHE", str(tmp_path / "file"))
+    elif reach == "damaged":
+        for store in (tmp_path / "cache" / "logits").iterdir():
+            (store / "header.json").write_text("{")
+    else:
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    status, out, err = mcld("resume", "run")
+    assert status == 0, err
+    said = {"no room": "the teacher runs live", "not writable": "the teacher runs live", "damaged": "it was made anew"}
+    assert said.get(reach, "stored in") in out
+    assert same(tmp_path / "run", tmp_path / "whole")
+    if reach == "damaged":
+        assert "made anew" not in mcld("distill", *words[1:], "run=again")[1]
 
 
 def start(*words: str) -> subprocess.Popen[str]:

@@ -2,8 +2,8 @@
 
 import contextlib
 import dataclasses
-import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from mcld.bench.measure import measure
 from mcld.bench.suite import Cell, difference
@@ -12,14 +12,11 @@ from mcld.configs.schema import Distill
 from mcld.configs.values import with_values
 from mcld.data import load_data
 from mcld.errors import InputError
-from mcld.files import atomic_write_text, lock_file
+from mcld.files import atomic_write_text, holder, lock_file
 from mcld.runs import RunDirectory
 from mcld.runs.results import RESULTS, results_text
 from mcld.training.display import Display
 from mcld.training.run import resume, start
-
-PATIENCE = 60.0
-"""Seconds to wait for a cell that another process has: one that was told to stop still saves its state."""
 
 
 def run_cell(cell: Cell, *, threads: int | None = None, display: Display | None = None) -> None:
@@ -31,13 +28,14 @@ def run_cell(cell: Cell, *, threads: int | None = None, display: Display | None 
         display: where to print.
 
     Raises:
-        InputError: for settings that cannot work, a run directory of other settings, or one that is in use.
+        InputError: for settings that cannot work, or a run directory of other settings, or one that is in use other
+            than as a cell.
         RunError: when the run cannot go on.
         Interrupted: when it was asked to stop; everything is saved.
     """
     settings = with_values(cell.settings(), {"threads": threads})
     display = display or Display()
-    with _claimed(cell):
+    with _claimed(cell, display):
         if cell.finished():
             return
         if RunDirectory.is_run(cell.run):
@@ -87,17 +85,27 @@ def _check_same(cell: Cell) -> None:
 
 
 @contextlib.contextmanager
-def _claimed(cell: Cell) -> Iterator[None]:
-    """Hold the cell's lock, which lies beside its run directory."""
+def _claimed(cell: Cell, display: Display) -> Iterator[None]:
+    """Hold the cell's lock, which lies beside its run directory; another process that has it is waited for."""
     cell.run.parent.mkdir(parents=True, exist_ok=True)
-    deadline = time.monotonic() + PATIENCE
-    with contextlib.ExitStack() as held:
-        while True:
-            try:
-                held.enter_context(lock_file(cell.run.parent / f".{cell.run.name}.lock"))
-                break
-            except BlockingIOError as error:
-                if time.monotonic() > deadline:
-                    raise InputError(f"{cell.id} is in use by another process; wait for it, or stop it") from error
-                time.sleep(0.2)
+
+    def waiting(whom: str) -> None:
+        display.line(f"{cell.id}: waiting for {whom}, which is running it")
+
+    with lock_file(_lock_of(cell), patience=float("inf"), waiting=waiting):
         yield
+
+
+def in_use(cell: Cell) -> str | None:
+    """Who is running a cell at this moment, in words; None when nobody is."""
+    if _lock_of(cell).exists():
+        try:
+            with lock_file(_lock_of(cell)):
+                pass
+        except BlockingIOError:
+            return holder(_lock_of(cell))
+    return None
+
+
+def _lock_of(cell: Cell) -> Path:
+    return cell.run.parent / f".{cell.run.name}.lock"

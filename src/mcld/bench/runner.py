@@ -17,11 +17,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from mcld.bench.cell import keep
+from mcld.bench.cell import in_use, keep
+from mcld.bench.orphan import PARENT
 from mcld.bench.suite import Cell, Suite, key_of
 from mcld.configs.schema import Distill
 from mcld.errors import InputError, RunError
-from mcld.files import atomic_write_text
+from mcld.files import atomic_write_text, open_descriptor
 from mcld.plugins import plugin_words
 from mcld.runs import RunDirectory
 from mcld.training.checks import check_settings
@@ -73,6 +74,7 @@ class _Running:
     cell: Cell
     process: subprocess.Popen[bytes]
     log: IO[bytes]
+    log_path: Path
     epochs: int
     started: float = field(default_factory=time.monotonic)
     first_epochs: int = 0
@@ -101,6 +103,8 @@ class Bench:
         self.waiting = deque(left)
         self.running: list[_Running] = []
         self.failed: dict[str, str] = {}
+        self.passed_over: set[str] = set()
+        self.look_again = 0.0
         self.epochs = {cell.id: cell.settings().schedule.epochs for cell in left}
         self.epochs_run, self.busy_seconds = 0, 0.0
 
@@ -132,8 +136,8 @@ class Bench:
                         asked = stop.signal
                         self.console.print("stopping: the running cells save their state")
                         self._tell(signal.SIGTERM)
-                    while asked is None and self._may_start():
-                        self._start(self.waiting.popleft(), snapshot)
+                    while asked is None and self._may_start() and (cell := self._next()) is not None:
+                        self._start(cell, snapshot)
                     self._reap(asked)
                     if self.console.is_terminal:
                         live.refresh()
@@ -154,21 +158,49 @@ class Bench:
 
     def _may_start(self) -> bool:
         teaching = any(entry.cell.command == "train" for entry in self.running)
-        return bool(self.waiting) and len(self.running) < self.workers and not teaching
+        ready = time.monotonic() >= self.look_again
+        return bool(self.waiting) and len(self.running) < self.workers and not teaching and ready
+
+    def _next(self) -> Cell | None:
+        """The next cell to start. One that another process is running is passed over, until it is done or free."""
+        for _ in range(len(self.waiting)):
+            cell = self.waiting.popleft()
+            if whom := in_use(cell):
+                if cell.id not in self.passed_over:
+                    self.passed_over.add(cell.id)
+                    self._say(f"{cell.id}  is being run by {whom}; passed over until that is done")
+                if cell.command == "train":  # the others need it
+                    self.waiting.appendleft(cell)
+                    break
+                self.waiting.append(cell)
+            elif cell.id in self.passed_over and self._was_finished(cell):
+                self.done += 1
+                self._say(f"{cell.id}  was finished by another process: {_outcome(cell)}")
+            else:
+                return cell
+        self.look_again = time.monotonic() + 1  # not at every turn
+        return None
+
+    def _was_finished(self, cell: Cell) -> bool:
+        finished = cell.finished()
+        if finished:
+            keep(cell)
+        return finished
 
     def _start(self, cell: Cell, snapshot: Path) -> None:
         log = cell.run.with_name(f"{cell.run.name}.log")
         log.parent.mkdir(parents=True, exist_ok=True)
-        file = log.open("wb")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        file = os.fdopen(open_descriptor(log, flags, follow=False), "wb")
         process = subprocess.Popen(
             self.command(cell, snapshot),
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "OMP_NUM_THREADS": str(self.threads)},
+            env={**os.environ, "OMP_NUM_THREADS": str(self.threads), PARENT: str(os.getpid())},
             start_new_session=True,  # Ctrl-C reaches this process alone, which then tells them once
         )
-        entry = _Running(cell, process, file, self.epochs[cell.id])
+        entry = _Running(cell, process, file, log, self.epochs[cell.id])
         entry.first_epochs = entry.epochs_done
         self.running.append(entry)
 
@@ -192,8 +224,8 @@ class Bench:
                 self.done += 1
                 self._say(f"{cell.id}  {_outcome(cell)}, {_duration(seconds)}")
             elif asked is None or status not in (128 + signal.SIGTERM, -signal.SIGTERM):
-                reason = _last_line(Path(entry.log.name), status)
-                self.failed[cell.id] = f"{reason} (log: {entry.log.name})"
+                reason = _last_line(entry.log_path, status)
+                self.failed[cell.id] = f"{reason} (log: {entry.log_path})"
                 self._say(f"{cell.id}  failed: {reason}", style="red")
                 if cell.command == "train":
                     self.failed |= {other.id: "its teacher failed" for other in self.waiting}

@@ -34,6 +34,10 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--dry-run", action="store_true", help="list the cells and how far they are")
     given = parser.parse_args(list(arguments))
+    if given.cell is not None:
+        from mcld.bench.orphan import stop_with_parent
+
+        stop_with_parent()  # before all that takes time
     cores = os.cpu_count() or 1
     for name, value in (("--workers", given.workers), ("--threads", given.threads)):
         if value is not None and value < 1:
@@ -93,11 +97,9 @@ def main(arguments: Sequence[str]) -> int:
 
 def _run_one(suite: Any, id: str, threads: int) -> int:
     from mcld.bench.cell import run_cell
-    from mcld.bench.orphan import stop_with_parent
     from mcld.training.stop import Interrupted
 
     cell = suite.cell(id)
-    stop_with_parent()
     try:
         run_cell(cell, threads=threads)
     except Interrupted as stop:

@@ -91,11 +91,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 141
     except Exception as error:
         message, status, known = explain(error)
-        if (first := _failed_first(status, known)) is not None:
-            return first
-        if not known:
+        first = _failed_first(status, known)
+        if first is None and not known:
             raise
-        return _fail(message, status)
+        if first is None:
+            _fail(message, status)
+        status = status if first is None else first
+        if "torch" in sys.modules:
+            from mcld.distributed import leave
+
+            leave(status)
+        return status
 
 
 def _dispatch(words: list[str]) -> int:

@@ -1,14 +1,16 @@
 """Fetching a published archive, so that a folder is either whole or not there."""
 
+import contextlib
 import http.client
 import os
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from mcld.data.cache import cache_dir
 from mcld.errors import InputError
-from mcld.files import home_path
+from mcld.files import home_path, lock_file
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,11 @@ def locate(archive: Archive, path: str | None, download: bool) -> Path:
         root.mkdir(parents=True, exist_ok=True)
         # Beside its final place, then renamed: an interruption leaves nothing that looks like the data set, and of two
         # processes that fetch at once the later one finds the folder there and keeps it.
-        with tempfile.TemporaryDirectory(dir=root, prefix=".fetching-") as temporary:
+        _clear(root)
+        with (
+            tempfile.TemporaryDirectory(dir=root, prefix=".fetching-") as temporary,
+            lock_file(Path(temporary) / "lock"),
+        ):
             download_and_extract_archive(archive.url, temporary, md5=archive.md5)
             try:
                 os.rename(Path(temporary) / archive.folder, folder)  # noqa: PTH104
@@ -65,6 +71,14 @@ def locate(archive: Archive, path: str | None, download: bool) -> Path:
     except (OSError, RuntimeError, EOFError, http.client.HTTPException) as error:  # URLError is an OSError
         raise _by_hand(archive, root, " ".join(str(error).split()) or type(error).__name__) from None
     return folder
+
+
+def _clear(root: Path) -> None:
+    """Remove what processes that were killed had begun to fetch; one that is at it holds a lock."""
+    for left in root.glob(".fetching-*"):
+        if not left.is_symlink():
+            with contextlib.suppress(OSError), lock_file(left / "lock"):
+                shutil.rmtree(left)
 
 
 def _by_hand(archive: Archive, root: Path, reason: str) -> InputError:

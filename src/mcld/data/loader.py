@@ -16,8 +16,9 @@ class TrainLoader:
     """Shuffled batches for training; the plan of an epoch follows from (seed, epoch) alone.
 
     So an interrupted epoch goes on at step k by making the plan again and leaving out its first k batches, without
-    reading an image. The last, smaller batch is kept, cut to a multiple of the number of processes, and left out when
-    it would hold fewer than 2 images for each (batch normalisation needs two).
+    reading an image. The last, smaller batch is kept, unless it is a single image: batch normalisation needs two. For
+    several processes it is cut to a multiple of their number; where it has fewer than 2 images for each, some of them
+    are shown again, so that there are as many steps as for one.
 
     Args:
         split: the training images.
@@ -53,14 +54,19 @@ class TrainLoader:
             raise InputError(f"batch_size is {batch_size}; expected {processes}")
         if views < 1:
             raise InputError(f"views is {views}; expected at least 1")
+        self.repeated = 0
+        """Images that the last batch shows once more, so that there is one for each process that needs it."""
         full, rest = divmod(len(split), batch_size)
-        rest -= rest % world
-        if rest < 2 * world:
+        if rest < 2:
             rest = 0
+        elif rest < 2 * world:
+            self.repeated, rest = 2 * world - rest, 2 * world
+        else:
+            rest -= rest % world
         self.steps_per_epoch = full + (rest > 0)
         """Batches in one epoch."""
         if self.steps_per_epoch == 0:
-            raise InputError(f"there are {len(split)} training images; expected at least {2 * world} for one step")
+            raise InputError(f"there are {len(split)} training images; expected at least 2 for one step")
         self._sizes = [batch_size] * full + ([rest] if rest else [])
         self._split, self._seed, self._views = split, seed, views
         self._device, self._rank, self._world = torch.device(device), rank, world
@@ -90,6 +96,10 @@ class TrainLoader:
     def chunks(self, epoch: int, start: int = 0) -> list[tuple[Tensor, Tensor]]:
         """What :meth:`epoch` shows: the (index, view) of each of its batches, on the CPU."""
         order, view = self.plan(epoch)
+        if self.repeated:
+            last = torch.arange(sum(self._sizes[:-1]), len(order))
+            again = last[torch.arange(self.repeated) % len(last)]
+            order, view = torch.cat([order, order[again]]), torch.cat([view, view[again]])
         chunks, first = [], 0
         for step, size in enumerate(self._sizes):
             share = size // self._world

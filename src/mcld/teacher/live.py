@@ -1,5 +1,6 @@
 """A teacher network that is run at every step."""
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -10,6 +11,7 @@ from mcld.features import Features
 from mcld.methods import Outputs
 from mcld.methods._base import LOGITS
 from mcld.models.folding import fold
+from mcld.teacher.store import round_logits
 
 FEWEST = 16
 """Images that a network is run on at least. CPU kernels round differently for batches smaller than this; with it the
@@ -26,12 +28,20 @@ class LiveTeacher:
         network: from uint8 images (B, channels, H, W) to logits (B, C); it is frozen here.
         features: what else to read from the network; by default nothing.
         channels_last: how its convolutions lie in memory; the values are the same up to rounding.
+        storage: round the logits as a store of ``fp16`` or ``fp32`` does; None leaves them as they are.
 
     Attributes:
         network: what is run.
     """
 
-    def __init__(self, network: nn.Module, features: Features | None = None, *, channels_last: bool = False) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        features: Features | None = None,
+        *,
+        channels_last: bool = False,
+        storage: str | None = None,
+    ) -> None:
         network.eval().requires_grad_(False)
         self._logits_only = features is None or features.needs <= LOGITS
         if self._logits_only:
@@ -39,11 +49,21 @@ class LiveTeacher:
             features = None
         self.network = network.to(memory_format=torch.channels_last) if channels_last else network
         self.features = features or Features(self.network)
+        self.storage = storage
+
+    def rounding(self, storage: str) -> "LiveTeacher":
+        """The same teacher with its logits rounded as a store does: for a run whose store is out of reach."""
+        other = copy.copy(self)
+        other.storage = storage
+        return other
 
     def __call__(self, batch: Batch) -> Outputs:
         """Outputs for the batch, without gradient."""
         if self._logits_only:
-            return per_view(self.logits(one_by_one(batch.image)), batch.view.ndim)
+            logits = self.logits(one_by_one(batch.image))
+            if self.storage is not None:
+                logits = round_logits(logits, self.storage).float()
+            return per_view(logits, batch.view.ndim)
         with torch.no_grad():
             return self.features(batch.image)
 

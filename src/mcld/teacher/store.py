@@ -8,7 +8,7 @@ import itertools
 import json
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,22 @@ from torch import Tensor
 
 from mcld.data import Split
 from mcld.errors import InputError
-from mcld.files import atomic_write_text
+from mcld.files import (
+    atomic_write_text,
+    is_temporary,
+    lock_file,
+    open_descriptor,
+    open_regular,
+    read_file,
+    replacing,
+)
 from mcld.models import Network
 
 Rows = npt.NDArray[np.int64]
 Values = npt.NDArray[Any]
 MARK = np.dtype("<u4")
+PATIENCE = 10.0
+"""Seconds to wait for another process that writes to the same store."""
 _sync = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 
 
@@ -118,6 +128,10 @@ class Header:
         return lines
 
 
+class _DamagedError(InputError):
+    """A store whose files cannot be right."""
+
+
 class LogitStore:
     """A folder with one logit vector for each view of each image of a split, as far as they have been computed.
 
@@ -137,26 +151,45 @@ class LogitStore:
     Args:
         folder: of the store; made when it does not exist.
         header: what it has to hold.
+        rebuild: make a store anew that cannot be right: for those that we named ourselves.
+        tell: takes lines for the user.
 
     Attributes:
         damaged: vectors whose check failed, so far.
+        give_up: asked while waiting for another process that writes whether to stop.
+        patience: seconds to wait for it; none once that was in vain, until it has gone.
 
     Raises:
         InputError: when the folder holds anything else, with what differs, or it cannot be made or read.
     """
 
-    def __init__(self, folder: Path, header: Header) -> None:
+    def __init__(
+        self, folder: Path, header: Header, *, rebuild: bool = False, tell: Callable[[str], None] | None = None
+    ) -> None:
         if os.name != "posix":
             raise InputError("a store of teacher logits needs a POSIX system; expected teacher.store=off here")
         self.folder, self.header = folder, header
         self._logits_file, self._marks_file = folder / "logits.bin", folder / "marks.bin"
+        self.give_up: Callable[[], bool] = lambda: False
+        self.patience = PATIENCE
+        self._tell = tell
         try:
             if not (folder / "header.json").exists():
                 self._create()
-            self._check()
+            try:
+                self._check()
+            except _DamagedError as error:
+                if not rebuild:
+                    raise
+                self._create(anew=True)
+                self._check()
+                if tell is not None:
+                    tell(f"warning: {str(error).partition('; delete')[0].partition(': delete')[0]}; it was made anew")
             shape = (header.rows, header.classes)
-            self._marks = np.asarray(np.memmap(self._marks_file, MARK, "r", shape=shape[:1]))
-            self._logits = np.asarray(np.memmap(self._logits_file, header.dtype, "r", shape=shape))
+            with open_regular(self._marks_file, follow=False) as file:
+                self._marks = np.asarray(np.memmap(file, MARK, "r", shape=shape[:1]))
+            with open_regular(self._logits_file, follow=False) as file:
+                self._logits = np.asarray(np.memmap(file, header.dtype, "r", shape=shape))
         except OSError as error:
             raise InputError(f"store {folder} cannot be used: {error.strerror or error}") from error
         self._queue: list[tuple[Rows, Tensor]] = []
@@ -204,10 +237,7 @@ class LogitStore:
             InputError: when one of them is too large for the store (looked for on the CPU only, as an accelerator
                 would have to wait; :meth:`commit` looks again).
         """
-        rounded = logits.to(torch.float16 if self.header.storage == "fp16" else torch.float32)
-        if rounded.device.type == "cpu":
-            self._check_finite(rounded)
-        return rounded
+        return round_logits(logits, self.header.storage)
 
     def add(self, rows: Rows, logits: Tensor) -> None:
         """Queue vectors (n, classes), as from :meth:`round`, to be written at the next :meth:`commit`."""
@@ -226,7 +256,7 @@ class LogitStore:
             return
         rows, first = np.unique(np.concatenate([rows for rows, _ in queue]), return_index=True)
         logits = torch.cat([logits for _, logits in queue]).cpu()
-        self._check_finite(logits)
+        check_finite(logits, self.header.storage)
         values = logits.numpy().astype(self.header.dtype, copy=False)[first]
         with self._locked():
             damaged = self.damaged
@@ -245,41 +275,48 @@ class LogitStore:
         with self._locked():
             self._write(self._marks_file, np.sort(rows), np.zeros(len(rows), MARK))
 
-    def _create(self) -> None:
+    def _create(self, *, anew: bool = False) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         others = sorted({p.name for p in self.folder.iterdir()} - {"lock", "logits.bin", "marks.bin", "header.json"})
-        others = [name for name in others if not name.startswith(".header.json.")]
+        others = [name for name in others if not name.startswith(".header.json.") and not is_temporary(name)]
         if others:
             raise InputError(f"store {self.folder} holds other files ({others[0]}); choose another folder")
         with self._locked():
-            if (self.folder / "header.json").exists():  # another run was faster
-                return
+            if (self.folder / "header.json").exists():
+                with contextlib.suppress(_DamagedError):
+                    self._check()
+                    anew = False
+                if not anew:  # another run was faster
+                    return
+                (self.folder / "header.json").unlink()
+            for left in self.folder.glob(".header.json.*.tmp"):
+                left.unlink(missing_ok=True)
             for file, size in self._sizes().items():
-                with open(file, "wb") as opened:  # noqa: PTH123
+                with replacing(file) as opened:  # another run may still be reading the old file
                     if file == self._marks_file:
                         opened.write(bytes(size))
                     else:
                         opened.truncate(size)
-                    opened.flush()
-                    os.fsync(opened.fileno())
             text = json.dumps(dataclasses.asdict(self.header), indent=2, ensure_ascii=False)
             atomic_write_text(self.folder / "header.json", text + "\n")  # last: it is what makes the folder a store
 
     def _check(self) -> None:
         path = self.folder / "header.json"
         try:
-            found = json.loads(path.read_text("utf-8"))
-        except ValueError as error:
-            raise InputError(f"{path} is damaged ({error}); delete the folder to start it anew") from error
+            found = json.loads(read_file(path, 2**20, follow=False))
+        except (ValueError, RecursionError) as error:
+            raise _DamagedError(f"{path} is damaged ({error}); delete the folder to start it anew") from error
         if not isinstance(found, dict):
-            raise InputError(f"{path} is damaged (it holds no JSON object); delete the folder to start it anew")
+            raise _DamagedError(f"{path} is damaged (it holds no JSON object); delete the folder to start it anew")
         if different := self.header.differences(found):
-            raise InputError(
+            raise _DamagedError(
                 f"store {self.folder} holds other logits: {', '.join(different)}; choose another folder, or auto"
             )
         for file, size in self._sizes().items():
+            if not file.exists():
+                raise _DamagedError(f"{file} is missing; delete the folder to start it anew")
             if file.stat().st_size != size:
-                raise InputError(
+                raise _DamagedError(
                     f"{file} has {file.stat().st_size:,} bytes; expected {size:,}: delete the folder to start it anew"
                 )
 
@@ -300,16 +337,11 @@ class LogitStore:
         ]
         return np.array(sums, dtype=MARK)
 
-    def _check_finite(self, logits: Tensor) -> None:
-        if not bool(torch.isfinite(logits).all()):
-            hint = "; they may be too large for 16 bits: teacher.store_precision=32, or off: teacher.store=off"
-            raise InputError(f"logits of the teacher are not finite{hint if self.header.storage == 'fp16' else ''}")
-
     def _write(self, file: Path, rows: Rows, values: npt.NDArray[Any]) -> None:
         """Write one item for each of some ascending rows, neighbours at once, and wait until they are on disk."""
         if len(rows) == 0:
             return
-        descriptor = os.open(file, os.O_WRONLY)
+        descriptor = open_descriptor(file, os.O_WRONLY, follow=False)
         try:
             size = values.nbytes // len(rows)
             starts = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
@@ -327,11 +359,39 @@ class LogitStore:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        import fcntl
+        def waiting(whom: str) -> None:
+            if self._tell is not None:
+                self._tell(f"waiting for {whom}, which is writing to {self.folder}")
 
-        with open(self.folder / "lock", "a") as file:  # noqa: PTH123
-            fcntl.flock(file, fcntl.LOCK_EX)
+        patience, self.patience = self.patience, 0.0
+        lock = lock_file(self.folder / "lock", patience=patience, waiting=waiting, give_up=self.give_up)
+        with lock:
+            self.patience = patience or PATIENCE
             yield
+
+
+def round_logits(logits: Tensor, storage: str) -> Tensor:
+    """Logits as they would be read back from a store of ``fp16`` or ``fp32``, but for their type.
+
+    Raises:
+        InputError: when one of them is too large for it (looked for on the CPU only, as an accelerator would have to
+            wait).
+    """
+    rounded = logits.to(torch.float16 if storage == "fp16" else torch.float32)
+    if rounded.device.type == "cpu":
+        check_finite(rounded, storage)
+    return rounded
+
+
+def check_finite(logits: Tensor, storage: str) -> None:
+    """Check logits that were rounded for a store.
+
+    Raises:
+        InputError: when one is no finite number.
+    """
+    if not bool(torch.isfinite(logits).all()):
+        hint = "; they may be too large for 16 bits: teacher.store_precision=32, or off: teacher.store=off"
+        raise InputError(f"logits of the teacher are not finite{hint if storage == 'fp16' else ''}")
 
 
 def _short(value: Any) -> str:

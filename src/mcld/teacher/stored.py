@@ -41,6 +41,7 @@ class StoredTeacher:
         self._reported = 0
         self._expected: deque[tuple[Tensor, Tensor]] = deque()
         self._saved = time.monotonic()
+        self._in_vain = False
 
     def expect(self, chunks: Sequence[tuple[Tensor, Tensor]]) -> None:
         """Announce the next batches by their (index, view) on the CPU: an accelerator need not be asked for them."""
@@ -93,6 +94,14 @@ class StoredTeacher:
             self.warn(f"warning: {new:,} damaged logit vectors in {self.store.folder}; they are computed again")
         try:
             self.store.commit()
+            self._in_vain = False
+        except BlockingIOError as error:
+            if not self._in_vain:
+                self.warn(
+                    f"warning: cannot write to {self.store.folder}: {error.strerror}; until it is free, what is "
+                    "missing there is computed without being stored"
+                )
+            self._in_vain = True
         except OSError as error:
             self.writing = False
             self.warn(

@@ -12,6 +12,7 @@ from mcld.methods import Method
 from mcld.models import Network
 from mcld.runs import RunDirectory
 from mcld.teacher import LiveTeacher, LogitStore, StoredTeacher
+from mcld.teacher.store import Rows
 from mcld.teacher.stored import COMMIT_BYTES, COMMIT_SECONDS
 from mcld.training.choices import teacher_channels_last
 from mcld.training.display import Display
@@ -21,7 +22,7 @@ from mcld.training.plan import settle
 from mcld.training.ranks import large_batch
 from mcld.training.run import describe_data, describe_network, judge_teacher, launch
 from mcld.training.stop import Interrupted, StopRequest
-from mcld.training.stores import choose_stores, place, why_live
+from mcld.training.stores import choose_stores, open_store, place, why_live
 
 AT_ONCE = 2**20  # views that are looked up together
 
@@ -46,10 +47,12 @@ def fill_stores(settings: Distill, display: Display | None = None) -> None:
     live = LiveTeacher(fabric.to_device(teacher), channels_last=teacher_channels_last(settings))
     data = data.to(fabric.device)
     with StopRequest() as stop:
-        store = LogitStore(places.validation.folder, places.validation.header)
+        store = open_store(places.validation, display)
+        store.give_up, store.patience = (lambda: stop.signal is not None), float("inf")
         _fill(fabric, settings, live, store, data.val, display, stop)
         judge_teacher(fabric, settings, data, StoredTeacher(live, store, display.line), display)
-        store = LogitStore(places.training.folder, places.training.header)
+        store = open_store(places.training, display)
+        store.give_up, store.patience = (lambda: stop.signal is not None), float("inf")
         _fill(fabric, settings, live, store, data.train, display, stop)
 
 
@@ -115,7 +118,7 @@ def _fill(
     total, there, computed, began = store.header.rows, store.filled(), 0, time.perf_counter()
     with display.bar(total, there, f"{store.header.split} logits") as bar:
         for start in range(0, total, AT_ONCE):
-            absent = store.absent(start, min(start + AT_ONCE, total))  # another run may be filling it, too
+            absent = _missing(store, start, min(start + AT_ONCE, total))  # another run may be filling it, too
             bar.describe(f"{store.header.split} logits", {})
             index, view = store.views(absent, split.views.center)
             size, saved = large_batch(settings), time.monotonic()
@@ -129,7 +132,7 @@ def _fill(
                 bar.describe(f"{store.header.split} logits", {})
                 last = stop.signal is not None or at + size >= len(absent)
                 if last or store.queued > COMMIT_BYTES or time.monotonic() - saved > COMMIT_SECONDS:
-                    _commit(store)
+                    _commit(store, stop)
                     saved = time.monotonic()
                     if not display.console.is_terminal:
                         display.line(f"{store.header.split} logits: {store.filled() / total:.1%} are stored")
@@ -143,10 +146,25 @@ def _fill(
     display.line(f"{store.header.split} logits: {computed:,} of {total:,} computed{speed}, the others were there")
 
 
-def _commit(store: LogitStore) -> None:
+def _missing(store: LogitStore, start: int, stop: int) -> Rows:
+    """The rows that are to be computed: those that are not there, and those that are not whole."""
+    parts = []
+    for first in range(start, stop, step := _rows_at_once(store)):
+        rows = np.arange(first, min(first + step, stop))
+        parts.append(rows[~store.read(rows)[1]])
+    return np.concatenate(parts)
+
+
+def _rows_at_once(store: LogitStore) -> int:
+    return max(1, COMMIT_BYTES // (store.header.classes * store.header.dtype.itemsize))
+
+
+def _commit(store: LogitStore, stop: StopRequest) -> None:
     try:
         store.commit()
     except OSError as error:
+        if isinstance(error, BlockingIOError) and stop.signal is not None:
+            return  # asked to stop while it waited for another process
         raise RunError(
             f"cannot write to {store.folder}: {error.strerror or error}; {store.filled():,} of {store.header.rows:,} "
             f"{store.header.split} logits are stored; go on with the same command"
@@ -156,7 +174,7 @@ def _commit(store: LogitStore) -> None:
 def _check(store: LogitStore, display: Display) -> int:
     """Read a store, forget what is damaged, and say how much that is."""
     header, damaged, absent = store.header, 0, 0
-    step = max(1, COMMIT_BYTES // (header.classes * header.dtype.itemsize))
+    step = _rows_at_once(store)
     with display.bar(header.rows, 0, f"checking the {header.split} logits") as bar:
         for start in range(0, header.rows, step):
             rows = np.arange(start, min(start + step, header.rows))
@@ -178,7 +196,7 @@ def _check(store: LogitStore, display: Display) -> int:
     return damaged
 
 
-def _forget(store: LogitStore, rows: np.ndarray[tuple[int], np.dtype[np.int64]]) -> None:
+def _forget(store: LogitStore, rows: Rows) -> None:
     try:
         store.forget(rows)
     except OSError as error:

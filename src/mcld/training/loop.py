@@ -5,12 +5,11 @@ import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
 from mcld.configs.compose import changed_settings, flatten
 from mcld.data import Batch, TrainLoader
@@ -38,6 +37,11 @@ from mcld.training.schedule import learning_rate_factor
 from mcld.training.step import descend, forward_of, share_buffers
 from mcld.training.stop import Interrupted, StopRequest
 
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+SHARING = 2
+"""How several devices share a batch, in checkpoints; earlier ones do not say it."""
 _UNFIT = (LookupError, TypeError, ValueError, AttributeError, RuntimeError, AssertionError, OverflowError)
 """What loading raises where a file that somebody else made is not as it should be."""
 
@@ -120,7 +124,7 @@ class Loop:
         self._export()
         if self.fabric.is_global_zero:  # like all other files the curves are written anew from the state
             shutil.rmtree(self.run.tensorboard, ignore_errors=True)
-            self.writer = SummaryWriter(str(self.run.tensorboard))
+            self.writer = self._open_curves()
             for row in position.history:
                 self._draw(row)
         self.clock = time.perf_counter()
@@ -297,6 +301,7 @@ class Loop:
                 "optimizer": self.optimizer.state_dict(),
                 "precision": self.fabric.strategy.precision.state_dict(),
                 "settings": flatten(self.settings),
+                "sharing": SHARING,
                 "ranks": ranks,
             }
             save_checkpoint(self.run.checkpoints, position.epoch, position.step, state)
@@ -341,6 +346,12 @@ class Loop:
         ranks = state["ranks"]
         if len(ranks) != self.fabric.world_size:
             raise _ChangedError(f"this run has {len(ranks)} devices; it cannot go on with {self.fabric.world_size}")
+        if self.fabric.world_size > 1 and state.get("sharing") != SHARING and self._shared_otherwise():
+            raise _ChangedError(
+                f"run {self.run.path} cannot go on: an earlier version of mcld began it, where several devices shared "
+                "batches otherwise (each with its own batch statistics, a short last batch left out); finish it with "
+                "that version, or start again with --force"
+            )
         position = Position(**{name: state[name] for name in ("epoch", "step", "seconds", "history", "best")})
         if position.step >= self.steps or position.epoch > self.settings.schedule.epochs:
             raise ValueError(f"epoch {position.epoch} and step {position.step} lie beyond its end")
@@ -356,6 +367,11 @@ class Loop:
         self.meter.load_state_dict(ranks[self.fabric.global_rank]["meter"])
         restore_random_state(ranks[self.fabric.global_rank]["random"])
         self.position = position
+
+    def _shared_otherwise(self) -> bool:
+        """Whether earlier versions trained this on several devices differently."""
+        synchronized = any(isinstance(part, torch.nn.SyncBatchNorm) for part in self.parts.student.modules())
+        return synchronized or self.loader.repeated > 0
 
     def _check_settings(self, then: dict[str, Any]) -> None:
         other = changed_settings(then, self.settings)
@@ -374,6 +390,14 @@ class Loop:
         if position.step == 0:
             save_weights(self.parts.student, self.run.weights("last"))
         save_state(position.best, self.run.weights("best"), self.parts.student.spec)
+
+    def _open_curves(self) -> "SummaryWriter | None":
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            self.display.line(f"no curves for TensorBoard, which cannot be imported ({error}); all else is the same")
+            return None
+        return SummaryWriter(str(self.run.tensorboard))
 
     def _draw(self, row: dict[str, float]) -> None:
         if self.writer is not None:

@@ -19,6 +19,7 @@ from mcld.training.networks import build_network
 from mcld.training.optimizers import default_learning_rate
 from mcld.training.parted import PARTED, check_parts
 from mcld.training.plan import Plan, default_run_name, settle
+from mcld.training.statistics import share_statistics
 from mcld.training.stores import Places, choose_stores
 
 AnySettings = TypeVar("AnySettings", bound=Run)
@@ -83,6 +84,7 @@ def build_parts(settings: Train | Distill) -> Parts:
     role = "model" if isinstance(settings, Train) else "student"
     torch.manual_seed(settings.seed)
     student = build_network(student_settings, data.info, role, notes)
+    share_statistics(student, settings, notes)
     lr = settings.schedule.lr or default_learning_rate(student.spec.architecture, settings.optimizer)
     settings = with_values(settings, {"schedule.lr": lr, "run": settings.run or default_run_name(settings)})
     torch.manual_seed(settings.seed + 1)

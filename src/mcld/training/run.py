@@ -123,6 +123,7 @@ def launch(settings: Run) -> Fabric:
     _, devices, nodes = processes(settings)
     torch.set_num_threads(settings.threads or torch.get_num_threads())
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # of the other processes, whose warnings are pages of C++
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning_fabric")
         fabric = Fabric(
@@ -252,6 +253,8 @@ def _train(loop: Loop, stop: StopRequest, teacher_accuracy: Accuracy | None, *, 
     fabric, parts, settings, run, display = loop.fabric, loop.parts, loop.settings, loop.run, loop.display
     with _locked(fabric, run), stop:
         display.log = run.log
+        if isinstance(loop.teacher, StoredTeacher):
+            loop.teacher.store.give_up = lambda: stop.signal is not None
         if resume:
             loop.restore()
         schedule = settings.schedule

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -21,10 +22,14 @@ class Interrupted(Exception):  # noqa: N818 (being asked to stop is no error)
 
 
 class StopRequest:
-    """Within this context SIGINT and SIGTERM only ask the loop to stop; a second one stops at once."""
+    """Within this context SIGINT and SIGTERM only ask the loop to stop; a second one stops at once.
+
+    One that comes within half a second is the same request: a launcher may pass on what the whole group was sent.
+    """
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self._asked = 0.0
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "StopRequest":
@@ -40,6 +45,8 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
-        if self.signal is not None:
+        now = time.monotonic()
+        if self.signal is None:
+            self.signal, self._asked = number, now
+        elif now - self._asked > 0.5:
             raise KeyboardInterrupt
-        self.signal = number

@@ -1,5 +1,6 @@
 """Where the teacher's logits are kept: what the settings ask for, what the method and the disk allow."""
 
+import dataclasses
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,12 +26,16 @@ class Place:
     Attributes:
         folder: of the store.
         header: of the store.
-        required: whether the user named the folder: a store that cannot be used is then an error.
+        required: whether a store that cannot be used is an error.
+        automatic: whether we named the folder, and may make it anew.
+        room: whether the disk has room for it.
     """
 
     folder: Path
     header: Header
     required: bool
+    automatic: bool = False
+    room: bool = True
 
     def needed(self) -> int:
         """Bytes that it may grow by."""
@@ -50,7 +55,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Places:
-    """The stores of a run: the training views' and the validation images'; None where the teacher runs live."""
+    """The stores of a run: the training views' and the validation images'; None where none could serve."""
 
     training: Place | None
     validation: Place | None
@@ -77,7 +82,7 @@ def choose_stores(
         return Places(None, _with_room(validation, display))
     wanted = place(settings, teacher, data, "training", required=required)
     training = _with_room(wanted, display, beside=validation.needed())
-    if training is not None:
+    if training.room:
         display.line(describe_place(training))
     return Places(training, _with_room(validation, display))
 
@@ -107,7 +112,7 @@ def place(settings: Distill, teacher: Network, data: DataSet, kind: str, *, requ
     header = Header.of(teacher, data.info.name, kind, split, storage=storage, precision=settings.precision)
     if given.store == "auto":
         name = f"{data.info.name}-{kind}-{teacher.spec.architecture.replace('/', '-')}-{header.key()}"
-        return Place(cache_dir() / "logits" / name, header, required)
+        return Place(cache_dir() / "logits" / name, header, required, automatic=True)
     return Place(home_path(given.store) / kind, header, required=True)
 
 
@@ -125,19 +130,34 @@ def describe_place(place: Place) -> str:
 def with_store(live: LiveTeacher, place: Place | None, display: Display) -> LiveTeacher | StoredTeacher:
     """The teacher with its store, where there is one.
 
+    Where there should be one and it is out of reach, the logits are rounded as the store's are: a run that was begun
+    with it, or that goes on with it, is the same run.
+
     Raises:
         InputError: when the store was asked for and cannot be used.
     """
     if place is None:
         return live
+    if not place.room:
+        return live.rounding(place.header.storage)
     try:
-        store = LogitStore(place.folder, place.header)
+        store = open_store(place, display)
     except InputError as error:
         if place.required:
             raise
         display.line(f"warning: the teacher runs live: {error}", style="yellow")
-        return live
+        return live.rounding(place.header.storage)
     return StoredTeacher(live, store, lambda text: display.line(text, style="yellow"))
+
+
+def open_store(place: Place, display: Display) -> LogitStore:
+    """The store at a place, made if need be; one of our own that is damaged is made anew.
+
+    Raises:
+        InputError: when it cannot be used.
+    """
+    tell = lambda text: display.line(text, style="yellow")  # noqa: E731
+    return LogitStore(place.folder, place.header, rebuild=place.automatic, tell=tell)
 
 
 def gigabytes(size: int) -> str:
@@ -146,8 +166,8 @@ def gigabytes(size: int) -> str:
     return f"{size / unit:.3g} {name}"
 
 
-def _with_room(place: Place, display: Display, beside: int = 0) -> Place | None:
-    """The place, if the disk has room for it and ``beside`` more bytes."""
+def _with_room(place: Place, display: Display, beside: int = 0) -> Place:
+    """The place, with whether the disk has room for it and ``beside`` more bytes."""
     needed, free = place.needed(), place.free()
     if needed + beside <= free:
         return place
@@ -158,4 +178,4 @@ def _with_room(place: Place, display: Display, beside: int = 0) -> Place | None:
     if place.required:
         raise InputError(f"{words}; expected a folder on another disk, fewer teacher.views, or teacher.store=off")
     display.line(f"the teacher runs live: {words}")
-    return None
+    return dataclasses.replace(place, room=False)
