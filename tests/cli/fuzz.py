@@ -234,13 +234,12 @@ def settings_of(command: Any, *words: str) -> Keys:
 
 def known_keys() -> Keys:
     """Every setting of both commands, with all data sets and methods, and some that there are not."""
-    from mcld.configs.data import DATA_OPTIONS
-
+    from mcld.data import list_data
     from mcld.methods import list_methods
 
     keys: Keys = {}
     files = {"folder": ["path"], "imagenet": ["path"], "arrays": ["train", "val"]}
-    for name in sorted(DATA_OPTIONS):
+    for name in sorted(entry.name for entry in list_data()):
         words = [f"data={name}", *(f"data.{key}=x" for key in files.get(name, []))]
         keys |= settings_of("train", *words, "model=x")
     for name in list_methods():
