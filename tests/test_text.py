@@ -31,6 +31,7 @@ def test_what_is_kept() -> None:
 def test_one_name_however_it_is_spelt_on_disk() -> None:
     assert name_of("cafe\u0301") == name_of("caf\u00e9") == "caf\u00e9"
     assert name_of("caf\udce9") == r"caf\xe9"
+    assert name_of("\ud800") == r"\ud800"
 
 
 def test_no_cell_of_a_spreadsheet_is_calculated() -> None:

@@ -38,8 +38,7 @@ def name_of(file: str) -> str:
 
     So a name is the same however a system spells it: ``é`` may be one character on disk, or an e and an accent.
     """
-    valid = file.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return unicodedata.normalize("NFC", valid)
+    return unicodedata.normalize("NFC", "".join(_spelt(c) if "\ud800" <= c <= "\udfff" else c for c in file))
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> str:

@@ -221,6 +221,12 @@ def test_a_pipe_is_no_npz_file(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("names", [np.array([0x110000, 98, 99], np.uint32).view("U1"), np.array([b"\xff", b"b", b"c"])])
+def test_names_that_are_no_text(tmp_path: Path, names: Any) -> None:
+    with pytest.raises(InputError, match=r"names in .*train\.npz are no text; expected \(K,\) texts"):
+        load(tmp_path, {**part(), "names": names}, part())
+
+
 def test_names_as_bytes_and_composed(tmp_path: Path) -> None:
     composed, decomposed = "caf\u00e9", "cafe\u0301"
     names = np.array([decomposed.encode(), b"b", b"c"])

@@ -18,10 +18,10 @@ WriteImage = Callable[..., None]
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 40\n%%EndComments\nshowpage\n%%EOF\n"
 
 
-def encoded(form: str, **options: object) -> bytes:
+def encoded(form: str) -> bytes:
     buffer = io.BytesIO()
     pixels = np.random.default_rng(0).integers(0, 256, (12, 10, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(buffer, form, **options)
+    Image.fromarray(pixels).save(buffer, form)
     return buffer.getvalue()
 
 
@@ -48,10 +48,12 @@ def test_formats_that_start_programs_are_never_tried(photos: Path, no_programs: 
     assert len(load_data("folder", path=photos).train) == 23
 
 
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "PPM", "TGA", "JPEG2000", "PCX", "QOI", "ICO"])
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "PPM", "TGA", "JPEG2000", "PCX", "QOI"])
 def test_formats_that_are_read(form: str, no_programs: None) -> None:
-    options = {"sizes": [(10, 12)]} if form == "ICO" else {}
-    data = encoded(form, **options)
+    Image.init()
+    if form not in Image.SAVE:
+        pytest.skip(f"this Pillow writes no {form}, and the file to read is made here")
+    data = encoded(form)
     image = decode(data, "RGB", name="a.TGA" if form == "TGA" else "a.img")
     assert image.size == (10, 12)
     if form not in ("JPEG", "GIF", "JPEG2000"):
@@ -60,8 +62,9 @@ def test_formats_that_are_read(form: str, no_programs: None) -> None:
 
 @pytest.mark.parametrize("form", ["avif", "webp"])
 def test_formats_that_pillow_may_lack(form: str) -> None:
-    assert (f".{form}" in suffixes()) == features.check(form)
-    if features.check(form):
+    there = form.upper() in Image.OPEN and features.check(form)
+    assert (f".{form}" in suffixes()) == there
+    if there:
         assert decode(encoded(form.upper()), "RGB").size == (10, 12)
 
 

@@ -143,9 +143,11 @@ def _check_headers(given: str, headers: dict[str, Header]) -> None:
 
 
 def _names(given: str, found: NDArray[Any]) -> list[str]:
-    if found.dtype.kind == "S":
-        found = np.char.decode(found, "utf-8")
-    names = [name_of(str(name)) for name in found]
+    try:
+        found = np.char.decode(found, "utf-8") if found.dtype.kind == "S" else found
+        names = [name_of(str(name)) for name in found]
+    except (UnicodeError, SystemError):  # NumPy takes any number for a character
+        raise InputError(f"names in {given} are no text; expected (K,) texts, one for each class") from None
     if len(set(names)) != len(names):
         raise InputError(
             f"names in {given} holds a name twice: {handful(sorted(names))}; expected {len(names)} different"

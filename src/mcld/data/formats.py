@@ -71,8 +71,9 @@ def formats() -> tuple[str, ...]:
         pass
     else:
         register_heif_opener(thumbnails=False)
-    # Sizes are checked here, and refused in one line.
+    # What Pillow warns of (sizes, damaged tags) is checked here, and refused in one line.
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     known = [name for name in _SUFFIXES if name in Image.OPEN]
     return tuple(name for name in known if name not in _LIBRARIES or features.check(_LIBRARIES[name]))
 
