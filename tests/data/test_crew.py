@@ -37,7 +37,7 @@ def rooms(
 
 def same(a: list[Batch], b: list[Batch]) -> bool:
     return len(a) == len(b) and all(
-        torch.equal(x, y) for one, two in zip(a, b, strict=True) for x, y in zip(one, two, strict=True)
+        torch.equal(x, y) for one, two in zip(a, b, strict=True) for x, y in zip(one[:4], two[:4], strict=True)
     )
 
 

@@ -18,7 +18,7 @@ def split(n: int = 50) -> TensorSplit:
 
 def same(a: list[Batch], b: list[Batch]) -> bool:
     return len(a) == len(b) and all(
-        torch.equal(x, y) for one, two in zip(a, b, strict=True) for x, y in zip(one, two, strict=True)
+        torch.equal(x, y) for one, two in zip(a, b, strict=True) for x, y in zip(one[:4], two[:4], strict=True)
     )
 
 
@@ -59,8 +59,8 @@ def test_ranks_share_each_batch_in_order(n: int, world: int, sizes: list[int]) -
     alone = list(TrainLoader(split(n), 8, seed=1).epoch(0))
     assert [sum(len(rank[s].index) for rank in ranks) for s in range(len(ranks[0]))] == sizes
     for step, size in enumerate(sizes):
-        joined = [torch.cat(parts) for parts in zip(*(rank[step] for rank in ranks), strict=True)]
-        assert all(torch.equal(a, b[:size]) for a, b in zip(joined, alone[step], strict=True))
+        joined = [torch.cat(parts) for parts in zip(*(rank[step][:4] for rank in ranks), strict=True)]
+        assert all(torch.equal(a, b[:size]) for a, b in zip(joined, alone[step][:4], strict=True))
 
 
 @pytest.mark.parametrize(("n", "batch", "world"), [(50, 8, 2), (51, 8, 2), (50, 8, 4), (1347, 64, 2), (3, 8, 2)])

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from mcld.data import Batch, CropFlip, TensorSplit
+from mcld.data import Batch, CropFlip, TensorSplit, TrainLoader
 from mcld.errors import InputError
 from mcld.files import lock_file
 from mcld.models import ModelSpec, Network
@@ -114,10 +114,29 @@ def test_only_what_is_missing_is_computed_and_is_the_same_to_the_bit(tmp_path: P
         stored(batch(data, index[known], view[known]))
         stored.save()
     stored = teacher(store)
-    stored.expect([(index, view)])
     whole = stored(batch(data, index, view)).logits
     assert stored.computed == 1
     assert torch.equal(whole, live)
+
+
+def test_a_skipped_batch_never_gets_the_logits_of_another(tmp_path: Path) -> None:
+    data, store = split(), LogitStore(tmp_path, header())
+    index, view = torch.arange(IMAGES), torch.arange(IMAGES) % 18
+    stored = teacher(store)
+    whole = stored(batch(data, index, view)).logits
+    stored.save()
+    loader = TrainLoader(data, 8, seed=0)
+    batches = list(loader.epoch(0))
+    for shown in (batches[3], batches[0]):  # in any order, the others not at all
+        assert shown.ids is not None
+        assert torch.equal(shown.ids[0], shown.index)
+        assert torch.equal(shown.ids[1], shown.view)
+        live = LiveTeacher(network())(shown)
+        assert torch.equal(stored(shown).logits, live.logits)
+    wrong = batches[0]._replace(ids=batches[1].ids)
+    with pytest.raises(ValueError, match="the batch's ids are not those of its images"):
+        stored(wrong)
+    assert len(whole) == IMAGES
 
 
 def test_two_views_of_each_image(tmp_path: Path) -> None:

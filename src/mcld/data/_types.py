@@ -18,12 +18,15 @@ class Batch(NamedTuple):
         image: (B, channels, H, W) uint8, augmented but not normalised (each network normalises for itself); (B, V,
             channels, H, W) when a step shows V views of each image.
         label: (B,) int64.
+        ids: index and view once more, on the CPU: to look them up there nobody waits for an accelerator. None where
+            nobody made them.
     """
 
     index: Tensor  # type: ignore[assignment]  # a batch is never searched with tuple.index
     view: Tensor
     image: Tensor
     label: Tensor
+    ids: tuple[Tensor, Tensor] | None = None
 
 
 class Views(Protocol):

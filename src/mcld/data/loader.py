@@ -196,20 +196,21 @@ class _Fetcher:
     def __call__(self, chunks: Chunks) -> Iterator[Batch]:
         if self._workers is not None:
             for (index, view), images in zip(chunks, self._workers(chunks), strict=True):
-                label = self._split.labels[index]
+                own, label = (index, view), self._split.labels[index]
                 index, view, label = (self._to(part, pin=self._pin) for part in (index, view, label))
-                yield Batch(index, view, self._to(images), label)
+                yield Batch(index, view, self._to(images), label, own)
             return
         # An in-memory split on an accelerator wants its indices there: one copy per epoch instead of one per step.
-        home = self._split.labels.device
+        home, ids = self._split.labels.device, chunks
         if chunks and home.type != "cpu":
             sizes = [len(index) for index, _ in chunks]
             index = torch.cat([index for index, _ in chunks]).to(home)
             view = torch.cat([view for _, view in chunks]).to(home)
             chunks = list(zip(torch.split(index, sizes), torch.split(view, sizes), strict=True))
-        for index, view in chunks:
-            batch = Batch(index, view, read(self._split, index, view), self._split.labels[index])
-            yield Batch(*(self._to(part, pin=self._pin) for part in batch))
+        for (index, view), own in zip(chunks, ids, strict=True):
+            read_now = (index, view, read(self._split, index, view), self._split.labels[index])
+            index, view, images, label = (self._to(part, pin=self._pin) for part in read_now)
+            yield Batch(index, view, images, label, own)
 
     def _to(self, part: Tensor, *, pin: bool = False) -> Tensor:
         return (part.pin_memory() if pin else part).to(self._device, non_blocking=True)

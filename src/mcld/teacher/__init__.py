@@ -1,9 +1,6 @@
 """The teacher: a source of logits. The training loop does not know which kind."""
 
-from collections.abc import Sequence
 from typing import Protocol
-
-from torch import Tensor
 
 from mcld.data import Batch
 from mcld.methods import Outputs
@@ -20,10 +17,6 @@ class Teacher(Protocol):
 
     def __call__(self, batch: Batch) -> Outputs:
         """The outputs, without gradient."""
-        ...
-
-    def expect(self, chunks: Sequence[tuple[Tensor, Tensor]]) -> None:
-        """Hear of the next batches, in order: the (index, view) of each, on the CPU."""
         ...
 
     def save(self) -> None:

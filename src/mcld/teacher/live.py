@@ -1,7 +1,6 @@
 """A teacher network that is run at every step."""
 
 import copy
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -75,9 +74,6 @@ class LiveTeacher:
         with torch.inference_mode():
             logits: Tensor = self.network(images)
         return logits[:n].clone()  # unlike what was made in inference mode the student's backward pass may keep it
-
-    def expect(self, chunks: Sequence[tuple[Tensor, Tensor]]) -> None:
-        """Nothing to prepare."""
 
     def save(self) -> None:
         """Nothing to save."""

@@ -1,8 +1,7 @@
 """A teacher whose logits are read from a store, and computed where they are not there yet."""
 
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -39,21 +38,19 @@ class StoredTeacher:
         self.read = self.computed = 0
         self.writing = True
         self._reported = 0
-        self._expected: deque[tuple[Tensor, Tensor]] = deque()
         self._saved = time.monotonic()
         self._in_vain = False
-
-    def expect(self, chunks: Sequence[tuple[Tensor, Tensor]]) -> None:
-        """Announce the next batches by their (index, view) on the CPU: an accelerator need not be asked for them."""
-        self._expected = deque(chunks)
 
     def __call__(self, batch: Batch) -> Outputs:
         """Logits for the batch, float32, without gradient.
 
         Raises:
             InputError: when the teacher's logits are no numbers that the store can hold.
+            ValueError: when the ids in the batch are not those of its images.
         """
-        index, view = self._expected.popleft() if self._expected else (batch.index.cpu(), batch.view.cpu())
+        index, view = batch.ids or (batch.index.cpu(), batch.view.cpu())
+        if not _same(index, batch.index) or not _same(view, batch.view):
+            raise ValueError("the batch's ids are not those of its images; expected both from one loader")
         rows = self.rows(index, view)
         logits, missing = self.recall(rows, batch.image.device)
         if len(missing):
@@ -117,6 +114,11 @@ class StoredTeacher:
             if self.store.queued > COMMIT_BYTES or time.monotonic() - self._saved > COMMIT_SECONDS:
                 self.save()
         return rounded.float()
+
+
+def _same(ours: Tensor, theirs: Tensor) -> bool:
+    """Whether ids are the same; where an accelerator would have to be waited for, whether they are as many."""
+    return ours.shape == theirs.shape and (theirs.device.type != "cpu" or torch.equal(ours, theirs))
 
 
 def plain_logits(

@@ -163,8 +163,6 @@ class Loop:
             meter.clear()
         bar.restart_clock()
         saved = time.perf_counter()
-        if self.teacher is not None:
-            self.teacher.expect(self.loader.chunks(position.epoch, start=position.step))
         for batch in self.loader.epoch(position.epoch, start=position.step):
             progress = (position.epoch * self.steps + position.step) / self.total
             self._set_learning_rate(progress)
