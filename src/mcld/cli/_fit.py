@@ -9,6 +9,7 @@ from typing import Any
 
 from mcld.cli.main import Parser
 from mcld.errors import InputError, RunError, explain
+from mcld.text import printable
 
 EPILOG = """\
 settings are words of the form key=value, such as schedule.epochs=20:
@@ -93,20 +94,20 @@ def _sweep(command: Any, given: argparse.Namespace) -> int:
             raise InputError("-m runs on one device after another run; for several devices start the runs one by one")
     if given.cfg or given.dry_run:
         for place in jobs:
-            print(f"# {place}")
+            print(printable(f"# {place}"))
             _preview(placed(place), given)
         return 0
 
     def job(place: str) -> str:
         """The name of the run when it failed: what a launcher brings back, from wherever it ran."""
-        print(f"--- {place}")
+        print(printable(f"--- {place}"))
         try:
             start(placed(place), force=force)
         except Interrupted as stop:
             print(stop)
             raise SystemExit(128 + stop.signal) from stop
         except Exception as error:  # the other combinations may work
-            print(f"mcld: {place}: {explain(error)[0]}", file=sys.stderr)
+            print(printable(f"mcld: {place}: {explain(error)[0]}"), file=sys.stderr)
             return place
         return ""
 

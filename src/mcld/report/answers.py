@@ -2,11 +2,10 @@
 
 import io
 import json
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from mcld.data import Split
+from mcld.data.npz import NpzFile, too_large
 from mcld.errors import InputError
 from mcld.evaluation.calibration import calibration_error, fit_temperature
 from mcld.files import atomic_write_bytes
@@ -24,6 +24,7 @@ SHOWN = 12
 """Images of a kind that are shown."""
 SIDE = 112
 """The longest side of a picture, in pixels."""
+_GB = 1.0  # that one of the arrays may take; a million images take 8 MB
 
 
 @dataclass(frozen=True)
@@ -126,12 +127,15 @@ def read_answers(file: Path) -> Answers:
         InputError: when the file is missing, damaged or of another version.
     """
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        with NpzFile(file) as archive:
+            arrays = {name: _small(archive, name) for name in archive.names}
             about = json.loads(arrays["about"].tobytes())
             if about["format"] != FORMAT:
                 raise InputError(f"{file} has the format {about['format']}; expected {FORMAT}")
             count = len(arrays["labels"])
-            columns = {name: arrays[name] for name in ("labels", "predicted", "confidence", "calibrated")}
+            columns: dict[str, Any] = {
+                name: arrays[name] for name in ("labels", "predicted", "confidence", "calibrated")
+            }
             with_teacher = "teacher" in arrays
             columns |= {name: arrays[name] if with_teacher else None for name in ("teacher", "teacher_confidence")}
             if any(column is not None and column.shape != (count,) for column in columns.values()):
@@ -145,7 +149,7 @@ def read_answers(file: Path) -> Answers:
             )
     except InputError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise InputError(f"{file} cannot be read ({type(error).__name__}); remove it to make it anew") from error
 
 
@@ -166,3 +170,10 @@ def _png(image: Tensor) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
+
+
+def _small(archive: NpzFile, name: str) -> NDArray[Any]:
+    """An array of what may be another's file, if it has an end."""
+    if reason := too_large(archive.header(name), _GB):
+        raise ValueError(f"{name} would {reason}")
+    return archive.read(name)
