@@ -101,14 +101,14 @@ def test_a_transfer_that_was_cut_short_is_in_nobodys_way(
     assert not (tmp_path / "u").exists()
 
 
-def test_images_are_of_32_pixels_where_the_data_set_can(
+def test_images_have_the_runs_own_size_where_the_data_set_can(
     mcld: Mcld, teacher: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Train] = []
     monkeypatch.setattr("mcld.training.transfer.transfer", lambda runs, settings, **more: seen.append(settings))
     for words in (["data=stl10"], ["data=tiny_imagenet", "data.image_size=64"], ["data=folder", "data.path=x"]):
         assert mcld("transfer", str(teacher), *words)[0] == 0
-    assert [settings.data.image_size for settings in seen] == [32, 64, 32]
+    assert [settings.data.image_size for settings in seen] == [8, 64, 8]
 
 
 @pytest.mark.parametrize(

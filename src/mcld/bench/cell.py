@@ -53,6 +53,8 @@ def _measure(cell: Cell, display: Display) -> None:
     settings = with_values(settings_from_yaml(run.config), {"run": str(cell.run)})
     assert isinstance(settings, Distill)
     test = cell.test_data()
+    if getattr(test, "image_size", 0) is None:  # as it was trained
+        test = dataclasses.replace(test, image_size=settings.data.image_size)
     data = load_data(**{field.name: getattr(test, field.name) for field in dataclasses.fields(test)})
     environment = run.read_json(run.environment)
     if data.val.fingerprint() in (environment["inputs"]["training data"], environment["inputs"]["validation data"]):

@@ -11,8 +11,8 @@ The networks are frozen, and a linear classifier learns from their pooled featur
          and k nearest neighbours
   sgd    what the field publishes: 120 epochs of SGD on augmented images, ÷10 after 30, 60 and 90, images of 32 px
 
-Settings: data=NAME and data.KEY=VALUE (data.image_size=32 by default, where there is such an option), run=DIR for the
-result, seed=, device=, threads=, and model.weights=last or best.
+Settings: data=NAME and data.KEY=VALUE (data.image_size by default as the runs have it, 32 where they differ), run=DIR
+for the result, seed=, device=, threads=, and model.weights=last or best.
 """
 KEYS = ("run", "seed", "device", "threads", "model.weights")
 
@@ -38,11 +38,12 @@ def main(arguments: Sequence[str]) -> int:
     from mcld.configs.compose import compose
     from mcld.configs.schema import Train
     from mcld.configs.values import with_values
+    from mcld.training.sizes import common_size
     from mcld.training.transfer import transfer
 
     settings = compose("train", ["model=none", *words])
     if hasattr(settings.data, "image_size") and not any(word.startswith("data.image_size=") for word in words):
-        settings = with_values(settings, {"data.image_size": 32})
+        settings = with_values(settings, {"data.image_size": common_size(runs) or 32})
     assert isinstance(settings, Train)
     transfer(runs, settings, protocols=protocols[given.protocol], untrained=given.untrained, force=given.force)
     return 0

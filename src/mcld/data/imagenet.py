@@ -27,7 +27,7 @@ class ImageNet(DataOptions):
 
     Attributes:
         path: the folder that holds ``train`` and ``val``.
-        image_size: pixels.
+        image_size: pixels; by default 224.
         scale: the smallest share of an image's area that a random crop keeps.
         cache: keep the decoded images in the user's cache folder: ``on``, ``off``, or ``auto``: where there is room on
             the disk and in memory.
@@ -36,7 +36,7 @@ class ImageNet(DataOptions):
     """
 
     path: File = MISSING
-    image_size: Pixels = 224
+    image_size: Pixels | None = None
     scale: float = 0.08
     cache: str = "auto"
     check: bool = False
@@ -76,9 +76,10 @@ def load(options: ImageNet) -> DataSet:
         kept.append(select(part, rows))
         content.append(digest or listing_key(str(part.folder), part.files))
     names = class_names(train, _names_file(root))
+    size = options.image_size or 224
     views = SeedViews(
-        size=options.image_size,
-        resize=round(options.image_size * 256 / 224),
+        size=size,
+        resize=round(size * 256 / 224),
         random=options.augment,
         scale=options.scale,
         policy=options.policy,

@@ -105,4 +105,5 @@ def _plain(network: Network, out: Path) -> list[str]:
 
 def _normalisation(network: Network) -> str:
     mean, std = ([round(value, 4) for value in values] for values in (network.spec.mean, network.spec.std))
-    return f"it was trained on images scaled to 0..1, minus mean {mean}, divided by std {std}"
+    size = f" of {'×'.join(map(str, network.spec.image_size))} px" if network.spec.image_size else ""
+    return f"it was trained on images{size} scaled to 0..1, minus mean {mean}, divided by std {std}"

@@ -21,6 +21,7 @@ from mcld.training.parts import build_data, build_method
 from mcld.training.plan import settle
 from mcld.training.ranks import large_batch
 from mcld.training.run import describe_data, describe_network, judge_teacher, launch
+from mcld.training.sizes import fit_image_size
 from mcld.training.stop import Interrupted, StopRequest
 from mcld.training.stores import choose_stores, open_store, place, why_live
 
@@ -91,10 +92,11 @@ def _prepare(settings: Distill, display: Display) -> tuple[Distill, Fabric, Data
     if fabric.world_size > 1:
         raise InputError("mcld teacher-logits works on one device; expected it to be started without torchrun")
     method = build_method(settings.method)
+    settings, sized = fit_image_size(settings)
     data, settings = build_data(settings, method)
     if reason := why_live(settings, data, method):
         raise InputError(f"teacher.store={settings.teacher.store}: {reason}")
-    notes = list(data.notes)
+    notes = [*data.notes, *sized]
     given = settings.teacher
     teacher = build_network(given, data.info, "teacher", notes)
     if not (RunDirectory.is_run(given.name) or given.checkpoint or given.pretrained):

@@ -19,6 +19,7 @@ from mcld.training.networks import build_network
 from mcld.training.optimizers import default_learning_rate
 from mcld.training.parted import PARTED, check_parts
 from mcld.training.plan import Plan, default_run_name, settle
+from mcld.training.sizes import fit_image_size
 from mcld.training.statistics import share_statistics
 from mcld.training.stores import Places, choose_stores
 
@@ -67,10 +68,14 @@ class Parts:
         return self.distiller
 
 
-def build_parts(settings: Train | Distill) -> Parts:
+def build_parts(settings: Train | Distill, *, begun: bool = False) -> Parts:
     """Settle what is open in the settings, and build data, networks and method: the plan of a run, and its parts.
 
     The student's first weights depend on the seed and its architecture only, whatever the teacher and the method.
+
+    Args:
+        settings: of the run.
+        begun: whether they are of a run that has begun, whose images have the size that they had.
 
     Raises:
         InputError: for settings that cannot work.
@@ -78,8 +83,9 @@ def build_parts(settings: Train | Distill) -> Parts:
     settings = settle(settings)
     torch.set_num_threads(settings.threads or torch.get_num_threads())
     method = build_method(settings.method) if isinstance(settings, Distill) else create_method("plain")
+    settings, sized = (settings, []) if begun else fit_image_size(settings)
     data, settings = build_data(settings, method)
-    notes = list(data.notes)
+    notes = [*data.notes, *sized]
     student_settings = settings.model if isinstance(settings, Train) else settings.student
     role = "model" if isinstance(settings, Train) else "student"
     torch.manual_seed(settings.seed)

@@ -69,7 +69,7 @@ def answer(path: str) -> None:
     """
     run = RunDirectory.open(path)
     with run.lock():
-        parts = build_parts(settings_from_yaml(run.config))
+        parts = build_parts(settings_from_yaml(run.config), begun=True)
         validation = parts.data.val
         inputs = run.read_json(run.environment).get("inputs")
         if isinstance(inputs, dict) and inputs.get("validation data") != validation.fingerprint():

@@ -99,7 +99,7 @@ def resume(path: str, *, threads: int | None = None, display: Display | None = N
     display = display or Display(silent=not fabric.is_global_zero)
     for note in notes:
         display.line(note, style="yellow")
-    parts = build_parts(settings).on(fabric.device)
+    parts = build_parts(settings, begun=True).on(fabric.device)
     began = run.read_json(run.environment).get("inputs")
     known = began if isinstance(began, dict) else {}
     changed = [name for name, digest in describe_inputs(parts).items() if known.get(name) != digest]

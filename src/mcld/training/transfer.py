@@ -206,7 +206,9 @@ def _reader(candidate: Candidate, data: DataSet, display: Display) -> Features:
             f"{given} px ({reason})"
         ) from error
     if candidate.weights and seen and seen != given:
-        display.line(f"{candidate.name} was trained on images of {seen} px; these are {given} px")
+        display.line(
+            f"warning: {candidate.name} was trained on images of {seen} px; these are {given} px", style="yellow"
+        )
     return features
 
 

@@ -1,0 +1,103 @@
+"""The size of the images: a trained network has one of its own, which is used, or another one is said loudly."""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from mcld.configs.schema import Network, Run
+from mcld.configs.values import with_values
+from mcld.errors import InputError
+from mcld.models import ModelSpec, find_model
+from mcld.models.network import Network as Module
+from mcld.models.network import unwrap
+from mcld.runs import RunDirectory
+
+Settings = TypeVar("Settings", bound=Run)
+
+
+def fit_image_size(settings: Settings) -> tuple[Settings, list[str]]:
+    """The settings with ``data.image_size`` as a run among the networks was trained with, unless somebody set it.
+
+    The teacher's counts before the student's, as the student learns from what the teacher says of these images.
+
+    Returns:
+        They, and a line for a person when the size was chosen so.
+
+    Raises:
+        InputError: for a run directory that cannot be read.
+    """
+    if getattr(settings.data, "image_size", 0) is not None:
+        return settings, []
+    for role in ("teacher", "model", "student"):
+        network = getattr(settings, role, None)
+        if isinstance(network, Network) and (size := run_size(network.name)) and size[0] == size[1]:
+            line = f"images of {size[0]} px, as {role} {network.name} was trained on; for others: data.image_size=N"
+            return with_values(settings, {"data.image_size": size[0]}), [line]
+    return settings, []
+
+
+def run_size(path: str) -> list[int]:
+    """[height, width] of the images that a run was trained on; empty for no run, or where it is not known.
+
+    Raises:
+        InputError: for a run directory that cannot be read.
+    """
+    if not RunDirectory.is_run(path):
+        return []
+    run = RunDirectory.open(path)
+    return ModelSpec.from_dict(run.read_json(run.model)).image_size
+
+
+def common_size(paths: Sequence[str]) -> int | None:
+    """The one size that all runs were trained on, where it is one and square."""
+    sizes = {tuple(run_size(path)) for path in paths}
+    found = sizes.pop() if len(sizes) == 1 else ()
+    return found[0] if len(set(found)) == 1 else None
+
+
+def size_warning(network: Module, who: str, settings: Network, image_size: Sequence[int]) -> list[str]:
+    """A line when trained weights get images of another size than they know.
+
+    Args:
+        network: as it was built for the data, or as it was read from its run.
+        who: its role and name.
+        settings: where its weights are from.
+        image_size: (height, width) of the images that it gets.
+    """
+    given = _words(image_size)
+    if RunDirectory.is_run(settings.name):
+        own, how = network.spec.image_size, "was trained on"
+    elif settings.checkpoint is not None:
+        own, how = _designed_for(network), "does not say what its checkpoint was trained on, and is made for"
+    elif settings.pretrained:
+        own, how = _published_for(network), "has weights that were trained on"
+    else:
+        return []
+    if not own or list(own) == list(image_size):
+        return []
+    return [
+        f"warning: {who} {how} images of {_words(own)} px and gets {given} px: expect worse answers; data.image_size "
+        "chooses where the data have such an option"
+    ]
+
+
+def _designed_for(network: Module) -> list[int]:
+    try:
+        return [find_model(network.spec.architecture).input_size] * 2
+    except InputError:  # of timm or torchvision
+        return []
+
+
+def _published_for(network: Module) -> list[int]:
+    """What timm or torchvision say of the weights that they publish."""
+    library, _, name = network.spec.architecture.partition("/")
+    if library == "torchvision":
+        from torchvision.models import get_model_weights
+
+        crop = getattr(get_model_weights(name).DEFAULT.transforms(), "crop_size", [])
+        return [int(crop[0])] * 2 if crop else []
+    known = (getattr(unwrap(network), "pretrained_cfg", None) or {}).get("input_size") or ()
+    return [int(side) for side in known[1:]]
+
+
+def _words(size: Sequence[int]) -> str:
+    return "×".join(map(str, size))
