@@ -22,6 +22,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+from torch import nn
 
 SECONDS = 20
 """More than this is a hang."""
@@ -406,7 +407,7 @@ class _Hangs(Exception):  # noqa: N818 (not an error of the program's)
 
 @contextlib.contextmanager
 def _surroundings() -> Iterator[None]:
-    """No network, an alarm, and training that ends after a step."""
+    """No network, an alarm, no compiler, and training that ends after a step."""
     from mcld.training.loop import Loop
 
     train = Loop.train
@@ -430,7 +431,11 @@ def _surroundings() -> Iterator[None]:
     before = signal.signal(signal.SIGALRM, ring)
     signal.alarm(SECONDS)
     try:
-        with mock.patch.object(Loop, "train", short), mock.patch.object(socket, "getaddrinfo", refuse):
+        with (
+            mock.patch.object(Loop, "train", short),
+            mock.patch.object(socket, "getaddrinfo", refuse),
+            mock.patch.object(nn.Module, "compile", return_value=None),  # minutes
+        ):
             yield
     finally:
         signal.alarm(0)

@@ -53,3 +53,31 @@ def test_what_cannot_be_is_said_by_name(mcld: Mcld, arrays: list[str], words: st
     assert status == 2
     assert said in err
     assert err.count("\n") == 1
+
+
+def test_classes_that_are_numbers_in_the_order_of_text(mcld: Mcld, tmp_path: Path) -> None:
+    """A bare checkpoint that was trained on 0, 1, …, 11 teaches over classes 0, 1, 10, 11, 2, …"""
+    rng = np.random.default_rng(0)
+    label = np.arange(96) % 12
+    images = rng.integers(0, 40, (96, 8, 8, 3)) + 18 * label[:, None, None, None]
+    text = sorted(map(str, range(12)))
+    np.savez(
+        tmp_path / "numbers", images=images.astype(np.uint8), labels=label, names=np.array(list(map(str, range(12))))
+    )
+    other = np.array([text.index(str(n)) for n in label])
+    np.savez(tmp_path / "text", images=images.astype(np.uint8), labels=other, names=np.array(text))
+    quick = ["threads=1", "data.batch_size=32", "data.padding=0"]
+    data = ["data=arrays", "data.train=numbers.npz", "data.val=numbers.npz", *quick]
+    assert mcld("train", *data, "model=resnet8", "schedule.epochs=40", "run=t")[0] == 0
+    data = ["data=arrays", "data.train=text.npz", "data.val=text.npz", *quick]
+    words = ["teacher=resnet8", "teacher.checkpoint=t/last.safetensors", "student=resnet8", "schedule.epochs=1"]
+    status, out, err = mcld("distill", *data, *words, "run=d")
+    assert status == 2
+    assert "warning: teacher resnet8: its weights do not say which output is which class" in out
+    assert (
+        "teacher resnet8 has its classes in the order of numbers, and the data in the order of text (0, 1, 10, 11"
+        in err
+    )
+    assert not (tmp_path / "d").exists()
+    status, out, err = mcld("distill", *data, *words, "teacher.allow_near_chance=true", "run=d")
+    assert status == 0, err

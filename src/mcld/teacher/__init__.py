@@ -4,12 +4,22 @@ from typing import Protocol
 
 from mcld.data import Batch
 from mcld.methods import Outputs
-from mcld.teacher.check import check_teacher
+from mcld.teacher.check import check_order, check_teacher, order_warning
 from mcld.teacher.live import LiveTeacher
 from mcld.teacher.store import Header, LogitStore
 from mcld.teacher.stored import StoredTeacher, plain_logits
 
-__all__ = ["Header", "LiveTeacher", "LogitStore", "StoredTeacher", "Teacher", "check_teacher", "plain_logits"]
+__all__ = [
+    "Header",
+    "LiveTeacher",
+    "LogitStore",
+    "StoredTeacher",
+    "Teacher",
+    "check_order",
+    "check_teacher",
+    "order_warning",
+    "plain_logits",
+]
 
 
 class Teacher(Protocol):

@@ -21,6 +21,7 @@ from mcld.models.checkpoint import Part
 from mcld.models.network import ModelSpec, Network, load_weights
 from mcld.plugins import check_plugins
 from mcld.runs import RunDirectory
+from mcld.teacher import order_warning
 from mcld.training.sizes import size_warning
 
 
@@ -84,6 +85,8 @@ def build_network(settings: NetworkSettings, data: DataInfo, role: str, notes: l
             network.spec, mean=settings.mean or network.spec.mean, std=settings.std or network.spec.std
         )
         network = Network(network.model, spec)
+    if not RunDirectory.is_run(name) and (settings.checkpoint is not None or settings.pretrained):
+        notes += order_warning(f"{role} {name}", data.classes)
     notes += size_warning(network, f"{role} {name}", settings, data.image_size)
     images = torch.zeros(2, data.channels, *data.image_size, dtype=torch.uint8)
     check_images(network, f"{role} {name}", images, len(data.classes), trained=role != "teacher")

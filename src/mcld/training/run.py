@@ -23,7 +23,7 @@ from mcld.options import places
 from mcld.plugins import check_plugins, describe_plugins
 from mcld.runs import RunDirectory
 from mcld.runs.environment import describe_environment
-from mcld.teacher import LiveTeacher, StoredTeacher, Teacher, check_teacher
+from mcld.teacher import LiveTeacher, StoredTeacher, Teacher, check_order, check_teacher
 from mcld.text import printable
 from mcld.training.choices import describe_choices
 from mcld.training.display import Display
@@ -212,7 +212,12 @@ def judge_teacher(
     name = settings.teacher.name
     accuracy = evaluate_teacher(fabric, settings, data.val, teacher, predictions)
     display.line(f"teacher {name}: top-1 {accuracy.top1:.2%}, top-5 {accuracy.top5:.2%} on the validation data")
-    check_teacher(name, accuracy, allow_near_chance=settings.teacher.allow_near_chance)
+    allow = settings.teacher.allow_near_chance
+    if predictions is not None and fabric.world_size == 1:  # of several ranks each knows its share
+        check_order(
+            name, data.info.classes, predictions, data.val.labels.to(predictions.device), allow_near_chance=allow
+        )
+    check_teacher(name, accuracy, allow_near_chance=allow)
     return accuracy
 
 
