@@ -1,7 +1,5 @@
 """A finished run on the test data."""
 
-import hashlib
-import io
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +16,13 @@ from mcld.evaluation.calibration import calibration_error
 from mcld.evaluation.logits import network_logits
 from mcld.evaluation.relations import correlation_difference
 from mcld.features import Features
-from mcld.files import atomic_write_bytes
 from mcld.models.network import Network
 from mcld.runs.results import WEIGHTS, pack_bits, pack_numbers
+from mcld.teacher import Header, LiveTeacher, plain_logits
+from mcld.training.choices import teacher_channels_last
+from mcld.training.display import Display
 from mcld.training.networks import build_network, load_run
+from mcld.training.stores import Place, with_store
 
 SHOWN_CLASSES, SHOWN_IMAGES = 10, 50
 """Of the picture of features: the first classes, and of each the first images."""
@@ -84,20 +85,13 @@ def _numbers(logits: Tensor, labels: Tensor) -> dict[str, float]:
 
 
 def _teacher_logits(settings: Distill, data: DataInfo, split: Split, cache: Path) -> Tensor:
-    teacher = build_network(settings.teacher, data, "teacher", [])
-    digest = hashlib.sha256(split.fingerprint().encode())
-    for name, value in teacher.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.contiguous().view(-1).view(torch.uint8).numpy().data)
-    file = cache / f"{digest.hexdigest()[:24]}.npy"
-    if file.is_file():
-        return torch.from_numpy(np.load(file, allow_pickle=False))
-    logits = network_logits(teacher, split)
-    buffer = io.BytesIO()
-    np.save(buffer, logits.numpy(), allow_pickle=False)
-    cache.mkdir(parents=True, exist_ok=True)
-    atomic_write_bytes(file, buffer.getvalue())
-    return logits
+    """The teacher's logits (N, C) for the plain views, from a store of their own where they are there and whole."""
+    device = _device()
+    teacher = build_network(settings.teacher, data, "teacher", []).to(device)
+    header = Header.of(teacher, data.name, "test", split, storage="fp32", precision="32")
+    live = LiveTeacher(teacher, channels_last=teacher_channels_last(settings))
+    source = with_store(live, Place(cache / header.key(), header, required=False), Display())
+    return plain_logits(source, split, device)[1].cpu()
 
 
 def _picture(network: Network, split: Split) -> dict[str, Any] | None:

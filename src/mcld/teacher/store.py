@@ -50,7 +50,7 @@ class Header:
         std: of the teacher's normalisation, per channel.
         weights: the digest of the teacher's weights.
         data: the name of the data set.
-        split: ``training`` or ``validation``.
+        split: ``training``, ``validation`` or ``test``.
         fingerprint: of the split.
         views: exact words for what a view id means.
         images: of the split.
