@@ -8,7 +8,7 @@ from mcld.bench.measure import _teacher_logits
 from mcld.configs.compose import compose
 from mcld.configs.schema import Distill
 from mcld.data import load_data
-from mcld.evaluation import network_logits
+from mcld.evaluation.logits import network_logits
 from mcld.teacher import LiveTeacher
 from mcld.training.networks import load_run
 
