@@ -26,6 +26,7 @@ from mcld.evaluation.transfer import (
 from mcld.features import Features
 from mcld.files import atomic_write_text
 from mcld.models import Network
+from mcld.models._outputs import check_images
 from mcld.runs import Owned, RunDirectory
 from mcld.runs.environment import describe_environment
 from mcld.text import printable
@@ -190,21 +191,14 @@ def _reader(candidate: Candidate, data: DataSet, display: Display) -> Features:
         raise InputError(
             f"{candidate.name} takes images of {spec.in_channels} channels; data {info.name} has {info.channels}"
         )
+    seen = "×".join(map(str, spec.image_size))
+    given = "×".join(map(str, info.image_size))
+    who = f"{candidate.name}: {spec.architecture}, trained on {seen or 'unknown'} px,"
+    images = torch.zeros(2, info.channels, *info.image_size, dtype=torch.uint8)
+    check_images(candidate.network, who, images, spec.num_classes, trained=False)
     features = Features(
         candidate.network, {"logits", "pooled"}, image_size=info.image_size, role=f"{candidate.name}: network"
     )
-    seen = "×".join(map(str, spec.image_size))
-    given = "×".join(map(str, info.image_size))
-    try:
-        features.shapes()
-    except (AssertionError, RuntimeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            f"{candidate.name}: {spec.architecture}, trained on {seen or 'unknown'} px, does not take images of "
-            f"{given} px ({reason})"
-        ) from error
     if candidate.weights and seen and seen != given:
         display.line(
             f"warning: {candidate.name} was trained on images of {seen} px; these are {given} px", style="yellow"
