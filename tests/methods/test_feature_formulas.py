@@ -282,7 +282,7 @@ def test_the_width_of_reviewkd_is_limited() -> None:
     assert isinstance(method, ReviewKD)
     assert method.fusions is not None
     assert method.fusions[0].reduce[0].out_channels == 256  # type: ignore[index,union-attr]
-    with pytest.raises(InputError, match="preactivation is 'student'; expected 'none' or 'teacher' or 'both'"):
+    with pytest.raises(InputError, match="preactivation is 'student'; expected one of none, teacher, both"):
         create_method("reviewkd", preactivation="student")
 
 

@@ -57,7 +57,7 @@ def test_a_high_temperature_tends_to_the_distance_of_centred_logits() -> None:
     s, t, y = batch()
     difference = (s - s.mean(1, keepdim=True)) - (t - t.mean(1, keepdim=True))
     expected = difference.square().sum(1).mean() / (2 * s.shape[1])
-    torch.testing.assert_close(KD(1e4, weight=1.0)(s, t, y)["kl"], expected, rtol=1e-3, atol=0)
+    torch.testing.assert_close(KD(1e3, weight=1.0)(s, t, y)["kl"], expected, rtol=5e-3, atol=0)
 
 
 def test_shift_and_order_do_not_matter() -> None:

@@ -77,9 +77,9 @@ def test_dkd_of_two_classes_is_its_target_part() -> None:
 
 def test_kd_at_high_temperature_is_half_of_centred_mse() -> None:
     s, t, y = batch()
-    limit = KD(1e4, weight=1)(s, t, y)["kl"]
+    limit = KD(1e3, weight=1)(s, t, y)["kl"]
     mse = create_method("mse", weight=1, center=True)(s, t, y)["mse"]
-    torch.testing.assert_close(limit, mse / 2, rtol=1e-3, atol=0)
+    torch.testing.assert_close(limit, mse / 2, rtol=5e-3, atol=0)
     assert abs(limit - create_method("mse", weight=1)(s, t, y)["mse"] / 2) > 1e-3
 
 

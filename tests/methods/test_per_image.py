@@ -19,6 +19,12 @@ def batch(B: int = 6, C: int = 5) -> tuple[Tensor, Tensor, Tensor]:
     return s.requires_grad_(), t, torch.randint(C, (B,), generator=g)
 
 
+def made(name: str, **options: Any) -> Method:
+    method = create_method(name, **options)
+    method.prepare(Shapes(5), Shapes(5), images=6, epochs=240)
+    return method
+
+
 def total(terms: dict[str, Tensor]) -> Tensor:
     return torch.stack(list(terms.values())).sum()
 
@@ -34,7 +40,7 @@ def test_what_can_be_wrapped() -> None:
 @pytest.mark.parametrize("name", per_image_methods())
 def test_losses_of_images_are_those_of_batches_of_one(name: str) -> None:
     s, t, y = batch()
-    method = create_method(name)
+    method = made(name)
     found = losses_of_images(method, s, t, y, 0.3)
     alone = [method(s[i : i + 1], t[i : i + 1], y[i : i + 1], 0.3) for i in range(len(y))]
     expected = {term: torch.stack([terms[term] for terms in alone]) for term in alone[0]}
@@ -47,9 +53,9 @@ def test_losses_of_images_are_those_of_batches_of_one(name: str) -> None:
 def test_weights_of_eakd_are_constants() -> None:
     s, t, y = batch()
     weights = entropy(t / 3) * (1 + entropy(s.detach() / 3) / math.log(5)) / 2
-    own = losses_of_images(create_method("dkd"), s, t, y, 1.0)
+    own = losses_of_images(made("dkd"), s, t, y, 1.0)
     expected = torch.autograd.grad(total({name: (weights * loss).mean() for name, loss in own.items()}), s)
-    found = torch.autograd.grad(total(create_method("eakd", of="dkd")(s, t, y)), s)
+    found = torch.autograd.grad(total(made("eakd", of="dkd")(s, t, y, 1.0)), s)
     torch.testing.assert_close(found, expected)
 
 
@@ -79,14 +85,19 @@ def test_what_the_wrapper_takes_over() -> None:
     s, t, y = batch()
     early, late = method(s, t, y, 0.0), method(s, t, y, 0.5)
     torch.testing.assert_close(late["target"], 10 * early["target"])
+    with pytest.raises(InputError, match=r"eakd changes with the progress of training; expected progress=\.\.\."):
+        method(s, t, y)
+    with pytest.raises(InputError, match="dkd counts epochs; expected how many there are"):
+        create_method("eakd", of="dkd")(s, t, y, 0.5)
     assert [name for name, _ in create_method("eakd", of="ctkd").named_parameters()] == ["inner.t"]
 
 
 def test_combines_with_others() -> None:
     s, t, y = batch()
     both = create_method(["eakd", "mcld"], eakd={"of": "dkd"}, weights={"eakd": 2})
-    terms = both(s, t, y)
-    expected = create_method("eakd", of="dkd")(s, t, y)
+    both.prepare(Shapes(5), Shapes(5), images=6, epochs=240)
+    terms = both(s, t, y, 1.0)
+    expected = made("eakd", of="dkd")(s, t, y, 1.0)
     torch.testing.assert_close(terms["eakd.target"], 2 * expected["target"])
 
 

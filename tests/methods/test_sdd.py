@@ -131,7 +131,9 @@ def test_extremes(of: str, dtype: torch.dtype) -> None:
         student, teacher = scaled(s, a, dtype), scaled(t, b, dtype)
         student.maps[0].requires_grad_()
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            found = create_method("sdd", of=of)(student, teacher, y)
+            method = create_method("sdd", of=of)
+            method.prepare(Shapes(3, 5, ((5, 8, 8),)), Shapes(3, 7, ((7, 8, 8),)), 4, epochs=240)
+            found = method(student, teacher, y, 0.5)
         value = torch.stack(list(found.values())).sum()
         assert value.isfinite()
         assert torch.autograd.grad(value, student.maps[0])[0].isfinite().all()

@@ -150,6 +150,8 @@ def test_compiled() -> None:
 def test_bad_input() -> None:
     s, t, weight, y = batch()
     with pytest.raises(InputError, match="wkd got the student's logits alone; expected Outputs with classifier and"):
+        create_method("wkd")(s, t, y, 0.5)
+    with pytest.raises(InputError, match="wkd changes with the progress of training"):
         create_method("wkd")(s, t, y)
     with pytest.raises(InputError, match="the logits have 1 class; expected at least 2"):
         call(s[:, :1], t[:, :1], weight[:1], 0 * y)
