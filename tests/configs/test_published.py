@@ -288,7 +288,8 @@ def test_imagenet_rows_are_their_sources() -> None:
     assert facts(f"{pair}/ctkd", "start", "span", "decay", "weight") == (1, 20, 5, 1)
     assert (row.ce_weight, row.recipe.epochs) == (1.0, 120)
     row = find_row(f"{pair}/dist")
-    assert (row.recipe.nesterov, row.recipe.decay_norms, row.note) == (True, False, "")
+    assert (row.recipe.nesterov, row.recipe.decay_norms, row.options["as_published"]) == (True, False, True)
+    assert "of each of 8 GPUs" in row.note
     assert "optimizer.decay_norms=false" in row.words
     assert facts(f"{pair}/reviewkd", "weight", "warmup", "width", "preactivation") == (1, 0, 512, "both")
     mobile = "imagenet/resnet50-MobileNetV1"

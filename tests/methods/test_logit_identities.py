@@ -501,3 +501,21 @@ def test_presets_are_words_for_the_command_line(name: str, preset: str) -> None:
             assert {inner: getattr(found, inner) for inner in value} == value
         else:
             assert found == value
+
+
+def test_dist_as_published_damps_classes_that_are_unlikely_everywhere() -> None:
+    """The released code's 1e-8: a column whose norms have a product of about that counts half, smaller ones nothing."""
+    g = torch.Generator().manual_seed(0)
+    logits = torch.randn(16, 6, generator=g, dtype=torch.float64)
+    logits[:, 3] -= 9
+    logits[:, 4] -= 25
+    plain, published = (
+        create_method("dist", temperature=1, beta=0, gamma=1, as_published=flag)(
+            logits, logits.clone(), torch.arange(16) % 6
+        )["intra"].item()
+        for flag in (False, True)
+    )
+    assert plain == pytest.approx(0, abs=1e-12)
+    norm = logits.softmax(1)[:, 3].sub(logits.softmax(1)[:, 3].mean()).norm().item()
+    expected = (1 + 1 - norm**2 / (norm**2 + 1e-8)) / 6  # one class counts nothing, one less
+    assert published == pytest.approx(expected, rel=1e-3)

@@ -28,6 +28,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "nkd": ("nkd", {"temperature": 2.0}),
     "nkd standardised": ("nkd", {"standardize": True}),
     "dist": ("dist", {"gamma": 1.5}),
+    "dist as published": ("dist", {"as_published": True, "temperature": 0.3}),
     "dist standardised": ("dist", {"temperature": 1.0, "standardize": True}),
     "ckd": ("ckd", {"temperature": 0.5}),
     "wsld": ("wsld", {}),

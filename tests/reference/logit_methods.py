@@ -86,12 +86,19 @@ def pearson(a: Row, b: Row) -> float:
     return statistics.correlation(a, b)
 
 
+def damped(a: Row, b: Row) -> float:
+    """With 1e-8 added to the product of the norms."""
+    x, y = ([v - mean(row) for v in row] for row in (a, b))
+    return sum(v * w for v, w in zip(x, y, strict=True)) / (math.hypot(*x) * math.hypot(*y) + 1e-8)
+
+
 def dist(views: Views, y: list[int], o: dict[str, Any], epoch: int, progress: float) -> Terms:
     T = o["temperature"]
     q, p = ([softmax(row, T) for row in rows] for rows in views[0])
     columns = zip(*q, strict=True), zip(*p, strict=True)
-    inter = mean([pearson(a, b) for a, b in zip(q, p, strict=True)])
-    intra = mean([pearson(list(a), list(b)) for a, b in zip(*columns, strict=True)])
+    correlation = damped if o["as_published"] else pearson
+    inter = mean([correlation(a, b) for a, b in zip(q, p, strict=True)])
+    intra = mean([correlation(list(a), list(b)) for a, b in zip(*columns, strict=True)])
     return {"inter": o["beta"] * T**2 * (1 - inter), "intra": o["gamma"] * T**2 * (1 - intra)}
 
 

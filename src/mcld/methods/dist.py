@@ -1,5 +1,6 @@
 """Distillation from a stronger teacher by correlations (DIST)."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -7,7 +8,7 @@ from mcld.methods._base import Terms
 from mcld.methods._logits import LogitMethod
 from mcld.options import NonNegative, Temperature
 from mcld.registry import register_method
-from mcld.rows import unit_rows
+from mcld.rows import constant_step, unit_rows
 
 
 def correlation_loss(log_q: Tensor, log_p: Tensor) -> Tensor:
@@ -24,6 +25,17 @@ def correlation_loss(log_q: Tensor, log_p: Tensor) -> Tensor:
     return 1 - (a * b).sum(dim=1).mean()
 
 
+def published_correlation_loss(q: Tensor, p: Tensor) -> Tensor:
+    """:func:`correlation_loss` of rows of probabilities (n, d), with 1e-8 added to the product of the norms.
+
+    Rows that are constant but for rounding count as uncorrelated; the released code divides their noise by 1e-8.
+    """
+    a, b = (x - x.mean(dim=1, keepdim=True) for x in (q, p))
+    product = torch.linalg.vector_norm(a, dim=1) * torch.linalg.vector_norm(b, dim=1)
+    varies = a.abs().amax(dim=1) > constant_step(q) * q.amax(dim=1)
+    return 1 - torch.where(varies, (a * b).sum(dim=1) / (product + 1e-8), 0.0).mean()
+
+
 @register_method("dist")
 class DIST(LogitMethod):
     """Correlate the student's probabilities with the teacher's, within images and within classes (Huang et al. 2022).
@@ -36,12 +48,14 @@ class DIST(LogitMethod):
 
     A constant row or column correlates with nothing: it counts as 0 and no gradient flows to it. So a single image has
     an ``intra`` of gamma · T². The released code adds 1e-8 to the norms' product instead, which also damps columns of
-    very small probabilities; ours doesn't.
+    very small probabilities: classes that are unlikely in the whole batch, most of them where the temperature is 1 and
+    the classes are many. ``as_published`` does as it does.
 
     Args:
         temperature: T > 0; 4 on CIFAR-100, 1 on ImageNet.
         beta: weight of the rows, at least 0.
         gamma: weight of the columns, at least 0.
+        as_published: true or false; add 1e-8 to the norms' product.
 
     Raises:
         InputError: for an option out of range.
@@ -59,16 +73,26 @@ class DIST(LogitMethod):
     paper = "Huang, You, Wang, Qian, Xu, NeurIPS 2022"
     year = 2022
     requires_global_batch = True
-    presets = {"imagenet": {"temperature": 1.0}}  # noqa: RUF012 - declared as a ClassVar in Method
+    presets = {  # noqa: RUF012 - declared as a ClassVar in Method
+        "published": {"as_published": True},
+        "imagenet": {"temperature": 1.0},
+    }
 
     temperature: Temperature = 4.0
     beta: NonNegative = 2.0
     gamma: NonNegative = 2.0
+    as_published: bool = False
 
     def terms(self, student: Tensor, teacher: Tensor, labels: Tensor, progress: float) -> Terms:
         """Return ``inter`` and ``intra``; see :meth:`LogitMethod.terms`."""
         log_q, log_p = (F.log_softmax(logits / self.temperature, dim=1) for logits in (student, teacher))
         scale = self.temperature**2
+        if self.as_published:
+            q, p = log_q.exp(), log_p.exp()
+            return {
+                "inter": self.beta * scale * published_correlation_loss(q, p),
+                "intra": self.gamma * scale * published_correlation_loss(q.T, p.T),
+            }
         return {
             "inter": self.beta * scale * correlation_loss(log_q, log_p),
             "intra": self.gamma * scale * correlation_loss(log_q.T, log_p.T),

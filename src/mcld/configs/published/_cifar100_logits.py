@@ -87,7 +87,8 @@ def _others() -> Iterator[Row]:
         for text in values.DIST
     ]
     numbers = join(spread, numbers_of("quoted in TTM README")(values.DIST_TTM))
-    yield from make_rows("dist", "dist", "DIST", numbers, {"beta": 2.0, "gamma": 2.0, "temperature": 4.0}, 1.0)
+    dist: dict[str, Option] = {"beta": 2.0, "gamma": 2.0, "temperature": 4.0, "as_published": True}
+    yield from make_rows("dist", "dist", "DIST", numbers, dist, 1.0)
 
     of = numbers_of("TTM README")
     known = "γ 0.1 and β 45 are those of the authors' example"
