@@ -1,5 +1,3 @@
-from collections import namedtuple
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -8,51 +6,8 @@ from torch import Tensor, nn
 
 from mcld.errors import InputError
 from mcld.models import ModelSpec, Network, create_model, load_checkpoint
-from mcld.models._fitting import AUXILIARY
-from mcld.models._outputs import check_images, logits_of
-
-Outputs = namedtuple("Outputs", ["logits", "aux"])
-LOGITS = torch.arange(6.0).view(2, 3)
-
-
-@dataclass
-class Answer:
-    logits: Any
-
-
-@pytest.mark.parametrize(
-    "output",
-    [
-        LOGITS,
-        (LOGITS, LOGITS + 1),
-        [LOGITS, None],
-        Outputs(LOGITS, LOGITS + 1),
-        {"aux": LOGITS + 1, "logits": LOGITS},
-        {"out": LOGITS},
-        Answer(LOGITS),
-    ],
-)
-def test_the_logits_beside_other_outputs(output: Any) -> None:
-    assert logits_of(output, "x") is LOGITS
-
-
-@pytest.mark.parametrize(
-    ("output", "said"),
-    [
-        (
-            [torch.zeros(2, 3, 4, 4)],
-            r"x gives a list that begins with a tensor \(2, 3, 4, 4\); expected logits \(B, C\)",
-        ),
-        (torch.zeros(2, 3, 1, 1), r"x gives a tensor \(2, 3, 1, 1\); expected logits"),
-        ({"features": LOGITS}, "x gives a dict with 'features'; expected"),
-        (Answer(None), "x gives a Answer; expected"),
-        (None, "x gives a NoneType; expected"),
-        ((), "x gives a tuple; expected"),
-    ],
-)
-def test_other_outputs_are_refused_by_name(output: Any, said: str) -> None:
-    with pytest.raises(InputError, match=said):
-        logits_of(output, "x")
+from mcld.models._outputs import check_images
+from mcld.outputs import split_output
 
 
 class Odd(nn.Module):
@@ -82,7 +37,8 @@ def test_a_network_with_a_dictionary_works_and_looking_changes_nothing() -> None
     assert network.training
     for key, value in network.state_dict().items():
         assert torch.equal(value, before[key]), key
-    assert network(images).shape == (2, 3)
+    assert network.eval()(images).shape == (2, 3)
+    network.train()
     with pytest.raises(
         InputError, match=r"model odd gives \(2, 3\) for 2 images; expected logits of 4 classes, \(2, 4\)"
     ):
@@ -116,11 +72,13 @@ def googlenet(classes: int, **options: Any) -> nn.Module:
     return model.to_empty(device="cpu")
 
 
-def test_auxiliary_classifiers_take_no_part_in_training() -> None:
-    model = googlenet(3, aux_logits=True)
-    frozen = {name.partition(".")[0] for name, parameter in model.named_parameters() if not parameter.requires_grad}
-    assert frozen == {"aux1", "aux2"}
-    assert frozen < set(AUXILIARY)
+def test_outputs_beside_the_logits_are_there_in_training_only() -> None:
+    spec = ModelSpec("torchvision/googlenet", 3, 3, mean=[0.5] * 3, std=[0.5] * 3)
+    network = Network(create_model("torchvision/googlenet", 3, aux_logits=True, init_weights=False), spec)
+    images = torch.zeros(2, 3, 16, 16, dtype=torch.uint8)
+    logits, auxiliary = split_output(network.train()(images), "x")
+    assert (logits.shape, len(auxiliary)) == ((2, 3), 2)
+    assert isinstance(network.eval()(images), Tensor)
 
 
 def test_a_checkpoint_with_auxiliary_heads_says_what_to_do(tmp_path: Any) -> None:

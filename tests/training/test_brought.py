@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mcld.runs import RunDirectory
+
 Mcld = Callable[..., tuple[int, str, str]]
 QUICK = ["schedule.epochs=1", "threads=1", "data.batch_size=80"]
 
@@ -18,7 +20,8 @@ def test_a_network_with_auxiliary_outputs_is_trained_and_teaches(mcld: Mcld, tmp
     network = ["model=torchvision/googlenet", "model.options.aux_logits=true", "model.options.init_weights=false"]
     status, out, err = mcld("train", *words, *network, "run=g")
     assert status == 0, err
-    assert "model torchvision/googlenet: its auxiliary classifiers (aux1, aux2) are not trained" in out
+    assert "model torchvision/googlenet: its auxiliary classifiers (aux1, aux2) are trained, too (ce_aux)" in out
+    assert RunDirectory("g").read_metrics()[0]["ce_aux"] > 0
     teacher = ["teacher=g", "teacher.allow_near_chance=true", "student=resnet8", "student.options.width=2"]
     status, _, err = mcld("distill", *words, *teacher, "run=d")
     assert status == 0, err
@@ -36,7 +39,7 @@ INCEPTION = "model=torchvision/inception_v3 model.options.init_weights=false"
         (INCEPTION, "expected at least 75×75 px: data.image_size=75, where there is such an option"),
         (
             "model=timm/resnet18 model.options.features_only=true",
-            "gives a list that begins with a tensor (2, 64, 4, 4)",
+            "gives a tuple whose first is of shape (2, 64, 4, 4); expected (B, C)",
         ),
         ("model=timm/resnet18 model.options.drop_rate=x", "model timm/resnet18 does not take images of 8×8 px"),
         ("model=timm/resnet18 model.options.num_classes=9", "no option num_classes=9: the classes of the data decide"),

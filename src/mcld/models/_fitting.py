@@ -56,7 +56,7 @@ def mismatch(model: nn.Module, state: State, source: str) -> InputError:
         which, right = ("lacks", "false") if lacks else ("has", "true")
         return InputError(
             f"{source} {which} the auxiliary classifiers of this architecture ({heads}); make the model with "
-            f"aux_logits={right} (ROLE.options.aux_logits={right}); they are neither asked nor trained"
+            f"aux_logits={right} (ROLE.options.aux_logits={right})"
         )
     if not missing and not unexpected and (classes := _head_classes(state, wanted, differing)):
         there, here = classes

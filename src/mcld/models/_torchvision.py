@@ -7,7 +7,6 @@ import torchvision
 from torch import nn
 
 from mcld.errors import InputError, unknown_name
-from mcld.models._fitting import AUXILIARY
 
 # These two give their training-time extras as additional outputs, and change how they read images when pretrained.
 _INCEPTIONS = ("googlenet", "inception_v3")
@@ -49,9 +48,6 @@ def create(name: str, num_classes: int, in_channels: int, *, pretrained: bool = 
         _replace_head(model, num_classes)
     if in_channels != 3:
         _replace_stem(model, in_channels, keep=pretrained)
-    for name in AUXILIARY:
-        if isinstance(part := getattr(model, name, None), nn.Module):
-            part.requires_grad_(False)  # nobody learns from what they say
     return model
 
 

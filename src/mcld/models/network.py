@@ -17,9 +17,9 @@ from mcld.files import atomic_write_bytes
 from mcld.models._digest import KEY, Digests, json_digest, state_digest
 from mcld.models._fitting import fill, fits, mismatch
 from mcld.models._head import find_head, replace_head
-from mcld.models._outputs import logits_of
 from mcld.models._reading import read_safetensors
 from mcld.models._registry import check_decided, create_model
+from mcld.outputs import split_output
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -143,9 +143,13 @@ class Network(nn.Module):
             raise InputError(f"images are {images.dtype}; expected uint8, or floating point from 0 to 1")
         return (scaled - self.mean) / self.std
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the logits (B, num_classes) of images (B, in_channels, H, W), uint8, or floating point from 0 to 1."""
-        return logits_of(self.model(self.normalize(images)), self.spec.architecture)
+    def forward(self, images: Tensor) -> Any:
+        """Return the logits (B, num_classes) of images (B, in_channels, H, W), uint8, or floating point from 0 to 1.
+
+        In training it is whatever the architecture gives, auxiliary outputs included: see :mod:`mcld.outputs`.
+        """
+        output = self.model(self.normalize(images))
+        return output if self.training else split_output(output, self.spec.architecture)[0]
 
     def digest(self) -> str:
         """A hex digest of the weights: changes when any does."""

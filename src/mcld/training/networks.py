@@ -91,7 +91,7 @@ def build_network(settings: NetworkSettings, data: DataInfo, role: str, notes: l
     images = torch.zeros(2, data.channels, *data.image_size, dtype=torch.uint8)
     check_images(network, f"{role} {name}", images, len(data.classes), trained=role != "teacher")
     if role != "teacher" and (heads := [part for part in AUXILIARY if getattr(network.model, part, None) is not None]):
-        notes.append(f"{role} {name}: its auxiliary classifiers ({', '.join(heads)}) are not trained")
+        notes.append(f"{role} {name}: its auxiliary classifiers ({', '.join(heads)}) are trained, too (ce_aux)")
     return network
 
 
