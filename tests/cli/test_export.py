@@ -100,3 +100,9 @@ def test_bad_input_is_one_line(mcld: Mcld, teacher: Path, words: list[str], said
     assert status == 2
     assert said in err
     assert err.count("\n") == 1
+
+
+def test_a_place_that_no_file_system_has_is_refused(mcld: Mcld, teacher: Path) -> None:
+    status, _, err = mcld("export", str(teacher), "--layout", "plain", "--out", "x" * 300)
+    assert status == 2
+    assert "x: File name too long; choose another" in err

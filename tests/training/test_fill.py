@@ -174,7 +174,7 @@ def test_without_a_teacher_or_with_one_that_knows_nothing(mcld: Mcld, arrays: li
     status, _, err = mcld("teacher-logits", *arrays)
     assert status == 2
     assert "teacher is not set; expected teacher=VALUE" in err
-    status, _, err = mcld("teacher-logits", *arrays, f"teacher={teacher}", "teacher.std=[90,90,90]", "threads=1")
+    status, _, err = mcld("teacher-logits", *arrays, f"teacher={teacher}", "teacher.mean=[5,5,5]", "threads=1")
     assert status == 2
     assert "is near chance on the validation data" in err
 

@@ -341,6 +341,8 @@ def test_a_sweep_over_plain_training_needs_no_teacher(mcld: Mcld, arrays: list[s
         ("optimizer.nesterov=true optimizer.momentum=0", "needs optimizer.momentum above 0"),
         ("model.options.width=wide", "option width of model resnet8 is 'wide'"),
         ("model.mean=[0.5]", "mean is [0.5]; expected a list of 3"),
+        ("model.mean=[123.7,116.3,103.5]", "for images scaled to 0..1: those for 0..255 are to be divided by 255"),
+        ("model.std=[1e30,1,1]", "model.std=[1e+30, 1.0, 1.0]; expected numbers from 0.001 to 10"),
         ("data.workers=-1", "option 'workers' is -1; expected 0 to 256"),
         ("data.batch_size=1", "expected at least 2"),
     ],

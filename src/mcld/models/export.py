@@ -39,6 +39,16 @@ def export_network(network: Network, layout: str, out: Path, *, named: bool = Tr
         check_shared(network)
         if not named:
             out = out.with_name(f"{out.name}.pth")
+    try:
+        _check_free(layout, out, force=force)
+    except (OSError, ValueError) as error:  # such as a name that is too long
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"--out {out}: {getattr(error, 'strerror', None) or error}; choose another") from error
+    return writers[layout](network, out)
+
+
+def _check_free(layout: str, out: Path, *, force: bool) -> None:
     if layout == "plain" and out.is_file():
         raise InputError(f"{out} is a file; the layout plain is a folder: choose another --out")
     if layout == "repdistiller" and out.is_dir():
@@ -48,7 +58,6 @@ def export_network(network: Network, layout: str, out: Path, *, named: bool = Tr
         raise InputError(f"{taken[0]} exists already; choose another --out, or replace it with --force")
     if not out.parent.is_dir():
         raise InputError(f"--out {out}: there is no folder {out.parent}")
-    return writers[layout](network, out)
 
 
 def check_shared(network: Network) -> None:

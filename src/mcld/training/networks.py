@@ -80,6 +80,12 @@ def build_network(settings: NetworkSettings, data: DataInfo, role: str, notes: l
         raise InputError(
             f"{role} {name} takes images of {network.spec.in_channels} channels; data {data.name} has {data.channels}"
         )
+    for what, values, least in (("mean", settings.mean, -10.0), ("std", settings.std, 1e-3)):
+        if any(not least <= value <= 10 for value in values or ()):
+            raise InputError(
+                f"{role}.{what}={values}; expected numbers from {least:g} to 10, for images scaled to 0..1: those for "
+                "0..255 are to be divided by 255"
+            )
     if settings.mean or settings.std:
         spec = dataclasses.replace(
             network.spec, mean=settings.mean or network.spec.mean, std=settings.std or network.spec.std
