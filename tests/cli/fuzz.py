@@ -503,7 +503,7 @@ def fuzz(folder: Path, seed: int, *, lines: int, seconds: float, log: Path | Non
             return number, faults
         words = generate()
         for made in [*Path().glob("out*"), *Path().glob("exported*")]:
-            shutil.rmtree(made)
+            shutil.rmtree(made) if made.is_dir() else made.unlink()
         if log is not None:
             log.write_text(f"{number} {words!r}\n")  # what it was when the process ends itself
         fault = check_line(number, words)
