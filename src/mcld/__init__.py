@@ -6,6 +6,12 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from mcld.api import Run as Run
+    from mcld.api import distill as distill
+    from mcld.api import evaluate as evaluate
+    from mcld.api import load as load
+    from mcld.api import resume as resume
+    from mcld.api import train as train
     from mcld.contrast.info_nce import info_nce as info_nce
     from mcld.distiller import Distiller as Distiller
     from mcld.errors import InputError as InputError
@@ -27,6 +33,12 @@ if TYPE_CHECKING:
 # Where each public name lives. Looked up on first use, so that `from mcld import MCLD` imports torch and nothing else.
 _HOME = {
     "Distiller": "mcld.distiller",
+    "train": "mcld.api",
+    "resume": "mcld.api",
+    "load": "mcld.api",
+    "evaluate": "mcld.api",
+    "distill": "mcld.api",
+    "Run": "mcld.api",
     "FeatureMethod": "mcld.methods",
     "ImageSpec": "mcld.images",
     "InputError": "mcld.errors",
@@ -55,15 +67,21 @@ __all__ = [
     "LogitMethod",
     "Method",
     "Outputs",
+    "Run",
     "Shapes",
     "__version__",
     "create_method",
     "create_model",
+    "distill",
+    "evaluate",
     "info_nce",
+    "load",
     "load_checkpoint",
     "register_data",
     "register_method",
     "register_model",
+    "resume",
+    "train",
 ]
 
 

@@ -137,12 +137,10 @@ def settings_from_yaml(file: Path) -> Settings:
         raise InputError(f"{file} cannot be read: {reason.removeprefix(f'{file}: ')}") from error
 
 
-def changed_facts(file: Path, now: Mapping[str, Any]) -> list[str]:
-    """Which facts of a run's ``config.yaml`` are others now, in words; none are known of older runs."""
-    then = yaml.safe_load(read_yaml_text(file)).get(RESOLVED)
-    if not isinstance(then, dict):
-        return []
-    return [f"{key} of {RESOLVED} in {file.name}" for key, value in now.items() if then.get(key) != value]
+def read_facts(file: Path) -> dict[str, Any]:
+    """What ``config.yaml`` holds besides settings; nothing is known of older runs."""
+    found = yaml.safe_load(read_yaml_text(file)).get(RESOLVED)
+    return found if isinstance(found, dict) else {}
 
 
 def flatten(settings: schema.Run) -> dict[str, Any]:
@@ -207,10 +205,12 @@ def _defaults(command: Command, asked: Mapping[str, Any]) -> Settings:
     name = _choice("data", asked, DATA)
     if name is None:
         raise InputError(f"data is not set; choose one: data=NAME with NAME among {', '.join(DATA.names())}")
-    data = DATA.get(name).make_options()
+    data = schema.OwnData() if name == schema.OBJECT else DATA.get(name).make_options()
     if command == "train":
         return schema.Train(data=data)
     method = (_choice("method", asked, METHODS) or "mcld").split("+")
+    if method == [schema.OBJECT]:
+        return schema.Distill(data=data, method=schema.OwnMethod())
     options = method_options(method[0]) if len(method) == 1 else _combined_options(method)
     return schema.Distill(data=data, method=options())
 
@@ -227,6 +227,8 @@ def _choice(group: str, asked: Mapping[str, Any], registry: Registry[Any]) -> st
     )
     if not isinstance(name, str):
         raise InputError(f"{group}.name is {name!r}; expected a name")
+    if name == schema.OBJECT:
+        return name
     members = name.split("+") if group == "method" else [name]
     for member in members:
         try:
@@ -244,4 +246,4 @@ def _converted(value: Any, kind: Any) -> Any:
 
 def _is_plain(method: str) -> bool:
     """Whether the chosen method needs no teacher."""
-    return all(not method_class(name).needs for name in method.split("+"))
+    return method != schema.OBJECT and all(not method_class(name).needs for name in method.split("+"))

@@ -8,6 +8,9 @@ from typing import Any
 
 from mcld.options import MISSING
 
+OBJECT = "<object>"
+"""The name of what was given as an object from Python."""
+
 
 @dataclass(frozen=True)
 class Network:
@@ -54,6 +57,38 @@ class Teacher(Network):
     store: str = "auto"
     store_precision: int = 16
     views: int | None = None
+
+
+@dataclass(frozen=True)
+class OwnData:
+    """Data that was given as an object: it has no more options than these.
+
+    Attributes:
+        name: of an object.
+        batch_size: images in one step, all devices together.
+        augment: it transforms its images itself.
+        policy: see ``augment``.
+        second_policy: see ``augment``.
+        workers: processes that read the images; by default as many as the machine has cores for, at most 8.
+    """
+
+    name: str = OBJECT
+    batch_size: int = 64
+    augment: bool = False
+    policy: str = "none"
+    second_policy: str | None = None
+    workers: int | None = None
+
+
+@dataclass(frozen=True)
+class OwnMethod:
+    """A method that was given as an object.
+
+    Attributes:
+        name: of an object.
+    """
+
+    name: str = OBJECT
 
 
 @dataclass(frozen=True)

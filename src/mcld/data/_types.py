@@ -117,6 +117,11 @@ class DataInfo:
     mean: Sequence[float]
     std: Sequence[float]
 
+    @property
+    def ready(self) -> bool:
+        """Whether the images are normalised already: mean 0 and deviation 1 say to take them as they are."""
+        return not any(self.mean) and all(value == 1 for value in self.std)
+
 
 @dataclass(frozen=True)
 class DataSet:

@@ -1,6 +1,7 @@
 """What a person sees while a run goes on: one line per epoch, and a live bar where there is a terminal."""
 
 import datetime
+import importlib.util
 import time
 from pathlib import Path
 from types import TracebackType
@@ -82,7 +83,7 @@ class Bar:
             TextColumn("{task.fields[terms]}"),
             console=console,
             transient=True,
-            disable=not console.is_terminal,
+            disable=not (console.is_terminal or _draws_in_notebooks(console)),
             refresh_per_second=4,
         )
         self.task: TaskID = self.progress.add_task(label, total=total, completed=done, speed="", terms="")
@@ -120,6 +121,11 @@ class Bar:
             speed=f"{self.images / max(self.seconds, 1e-9):,.0f} images/s",
             terms="  ".join(f"{name} {value:.3f}" for name, value in terms.items()),
         )
+
+
+def _draws_in_notebooks(console: Console) -> bool:
+    """Whether this is a notebook with what rich needs to draw there; without, each epoch still has its line."""
+    return console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None
 
 
 def epoch_line(row: dict[str, float], epochs: int) -> str:

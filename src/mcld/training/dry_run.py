@@ -26,7 +26,7 @@ def dry_run(settings: Train | Distill, *, force: bool = False) -> None:
     Raises:
         InputError: for whatever would stop the run itself.
     """
-    settings = settle(with_values(settings, {"run": settings.run or default_run_name(settings)}))
+    settings = settle(with_values(settings, {"run": settings.run or default_run_name(settings, {})}))
     check_place(settings, force=force)
     settings = with_values(settings, {"devices": 1})  # the steps are timed here, on one
     fabric = launch(settings)

@@ -6,19 +6,20 @@ from mcld.configs.schema import Train
 from mcld.errors import RunError
 from mcld.evaluation import Accuracy
 from mcld.training.display import Display
+from mcld.training.objects import NO_OBJECTS, Objects
 from mcld.training.parts import build_parts
 from mcld.training.ranks import evaluate_on
 from mcld.training.run import describe_parts, launch
 
 
-def evaluate_network(settings: Train, display: Display) -> Accuracy:
+def evaluate_network(settings: Train, display: Display, objects: Objects = NO_OBJECTS) -> Accuracy:
     """Evaluate ``settings.model`` on the validation data of ``settings.data`` and print what came out.
 
     Raises:
         RunError: when the answers are no numbers.
         InputError: when the network and the data do not fit.
     """
-    parts = build_parts(settings)
+    parts = build_parts(settings, objects)
     fabric = launch(parts.settings)
     parts = parts.on(fabric.device)
     for line in [*parts.plan.notes, *describe_parts(parts)]:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from mcld.configs.compose import settings_from_yaml
+from mcld.configs.schema import OBJECT
 from mcld.configs.schema import Network as NetworkSettings
 from mcld.data import DataInfo, check_classes
 from mcld.errors import InputError
@@ -22,23 +23,29 @@ from mcld.models.network import ModelSpec, Network, load_weights
 from mcld.plugins import check_plugins
 from mcld.runs import RunDirectory
 from mcld.teacher import order_warning
+from mcld.training.objects import OwnNetwork, needed, wrap
 from mcld.training.sizes import size_warning
 
 
-def build_network(settings: NetworkSettings, data: DataInfo, role: str, notes: list[str]) -> Network:
-    """A network from a run directory, or a new one, with its weights if it is given any.
+def build_network(
+    settings: NetworkSettings, data: DataInfo, role: str, notes: list[str], given: nn.Module | None = None
+) -> Network:
+    """A network from a run directory, or a new one, with its weights if it is given any; or the one that is given.
 
     Args:
         settings: which.
         data: what it has to fit.
         role: ``model``, ``student`` or ``teacher``, for messages.
         notes: gets a line for what a person should know.
+        given: a module from Python, for settings that say so.
 
     Raises:
         InputError: when there is no such run or architecture, or it does not fit the data.
     """
     name = settings.name
-    if RunDirectory.is_run(name):
+    if name == OBJECT:
+        network = wrap(needed(role, given), settings, data, role)
+    elif RunDirectory.is_run(name):
         if settings.checkpoint or settings.options or settings.pretrained:
             raise InputError(f"{role}={name} is a run directory; it takes no checkpoint, options or pretrained")
         network = load_run(name, settings.weights)
@@ -86,7 +93,12 @@ def build_network(settings: NetworkSettings, data: DataInfo, role: str, notes: l
                 f"{role}.{what}={values}; expected numbers from {least:g} to 10, for images scaled to 0..1: those for "
                 "0..255 are to be divided by 255"
             )
-    if settings.mean or settings.std:
+    if name != OBJECT and (network.spec.mean, network.spec.std) != (list(data.mean), list(data.std)) and data.ready:
+        raise InputError(
+            f"data {data.name} is normalised already, and {role} {name} normalises for itself; expected images from 0 "
+            "to 1: leave the normalisation out of the transforms"
+        )
+    if name != OBJECT and (settings.mean or settings.std):
         spec = dataclasses.replace(
             network.spec, mean=settings.mean or network.spec.mean, std=settings.std or network.spec.std
         )
@@ -136,18 +148,32 @@ def pretrained_normalization(model: nn.Module, channels: int) -> tuple[list[floa
     return mean, std
 
 
-def load_run(path: str, weights: str = "last") -> Network:
+def load_run(path: str, weights: str = "last", model: nn.Module | None = None) -> Network:
     """The trained network of a run directory.
 
+    Args:
+        path: of it.
+        weights: ``last`` or ``best``.
+        model: a module for the weights, for a run whose student was given as an object.
+
     Raises:
-        InputError: when the run has no such weights (yet), or needs a plugin that is not here.
+        InputError: when the run has no such weights (yet), or needs a plugin or an object that is not here.
     """
     run = RunDirectory.open(path)
     check_plugins(run.plugins, path, kinds=["model"])
     file = run.weights(weights)
     if not file.is_file():
         raise InputError(f"run {path} has no {weights} weights yet; finish it first: mcld resume {path}")
-    network = ModelSpec.from_dict(run.read_json(run.model)).build(pretrained=False)
+    spec = ModelSpec.from_dict(run.read_json(run.model))
+    if spec.architecture.startswith(f"{OBJECT}/"):
+        if model is None:
+            raise InputError(
+                f"the network of run {path} is {spec.architecture.partition('/')[2]}, an object from Python that no "
+                f"file can describe; give it one for its weights: mcld.load({path!r}, model=...)"
+            )
+        network: Network = OwnNetwork(model.model if isinstance(model, Network) else model, spec)
+    else:
+        network = spec.build(pretrained=False)
     try:
         load_weights(network.model, file)
     except InputError as error:

@@ -5,16 +5,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from mcld.configs.schema import Optimizer
+from mcld.configs.schema import OBJECT, Optimizer
 from mcld.models import default_lr
 from mcld.training.parted import PARTED, PartedSGD, part_momenta
 
 
 def default_learning_rate(name: str, optimizer: Optimizer) -> float:
-    """The architecture's learning rate in the field's SGD recipe; 0.001 for AdamW."""
+    """The architecture's learning rate in the field's SGD recipe, 0.05 for an object; 0.001 for AdamW."""
     if optimizer.name == "adamw":
         return 1e-3
-    return default_lr(name)
+    return 0.05 if name.startswith(OBJECT) else default_lr(name)
 
 
 def parameter_groups(settings: Optimizer, module: nn.Module) -> list[dict[str, Any]]:

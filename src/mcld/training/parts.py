@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from mcld.configs.schema import Distill, Run, Train
+from mcld.configs.schema import OBJECT, Distill, Run, Train
 from mcld.configs.values import with_values
 from mcld.data import DataSet, check_several, load_data
 from mcld.distiller import Distiller
@@ -16,6 +16,7 @@ from mcld.models.network import Network
 from mcld.training.choices import choose_layout
 from mcld.training.display import Notes
 from mcld.training.networks import build_network
+from mcld.training.objects import NO_OBJECTS, Objects, needed
 from mcld.training.optimizers import default_learning_rate
 from mcld.training.parted import PARTED, check_parts
 from mcld.training.plan import Plan, default_run_name, settle
@@ -68,8 +69,12 @@ class Parts:
         return self.distiller
 
 
-def build_parts(settings: Train | Distill, *, begun: bool = False) -> Parts:
+def build_parts(settings: Train | Distill, objects: Objects = NO_OBJECTS, *, begun: bool = False) -> Parts:
     """Settle what is open in the settings, and build data, networks and method: the plan of a run, and its parts.
+
+    Args:
+        settings: of the run.
+        objects: what the settings do not name.
 
     The student's first weights depend on the seed and its architecture only, whatever the teacher and the method.
 
@@ -82,17 +87,18 @@ def build_parts(settings: Train | Distill, *, begun: bool = False) -> Parts:
     """
     settings = settle(settings)
     torch.set_num_threads(settings.threads or torch.get_num_threads())
-    method = build_method(settings.method) if isinstance(settings, Distill) else create_method("plain")
+    method = build_method(settings.method, objects) if isinstance(settings, Distill) else create_method("plain")
     settings, sized = (settings, []) if begun else fit_image_size(settings)
-    data, settings = build_data(settings, method)
+    data, settings = build_data(settings, method, objects)
     notes = [*data.notes, *sized]
     student_settings = settings.model if isinstance(settings, Train) else settings.student
     role = "model" if isinstance(settings, Train) else "student"
     torch.manual_seed(settings.seed)
-    student = build_network(student_settings, data.info, role, notes)
+    student = build_network(student_settings, data.info, role, notes, objects.student)
     share_statistics(student, settings, notes)
     lr = settings.schedule.lr or default_learning_rate(student.spec.architecture, settings.optimizer)
-    settings = with_values(settings, {"schedule.lr": lr, "run": settings.run or default_run_name(settings)})
+    run = settings.run or default_run_name(settings, objects.describe())
+    settings = with_values(settings, {"schedule.lr": lr, "run": run})
     torch.manual_seed(settings.seed + 1)
     teacher, ce_weight = None, 1.0
     if isinstance(settings, Distill):
@@ -103,7 +109,7 @@ def build_parts(settings: Train | Distill, *, begun: bool = False) -> Parts:
         if settings.optimizer.name in PARTED:
             check_parts(settings.optimizer.name, method, ce_weight)
         if method.needs or settings.teacher.name != "none":  # plain training may still ask how far they agree
-            teacher = build_network(settings.teacher, data.info, "teacher", notes)
+            teacher = build_network(settings.teacher, data.info, "teacher", notes, objects.teacher)
     torch.manual_seed(settings.seed + 2)  # for the method's own parts
     distiller = SettingsDistiller(
         student,
@@ -124,12 +130,14 @@ def build_parts(settings: Train | Distill, *, begun: bool = False) -> Parts:
     settings = choose_layout(settings, student=student.model, method=method)
     stores = Places(None, None)
     if isinstance(settings, Distill) and teacher is not None:
+        if OBJECT in (settings.teacher.name, settings.data.name) and settings.teacher.store == "auto":
+            settings = with_values(settings, {"teacher.store": "off"})  # no digest tells two objects apart for certain
         told = Notes()
         stores = choose_stores(settings, teacher, data, method, told)
         notes += told.lines
     torch.manual_seed(settings.seed + 3)  # for what is drawn during training
     images, spec = (len(data.train), len(data.val)), None if teacher is None else teacher.spec
-    plan = Plan(settings, data.info, images, student.spec, spec, stores, tuple(notes))
+    plan = Plan(settings, data.info, images, student.spec, spec, stores, tuple(notes), objects.describe())
     return Parts(plan, data, student, teacher, method, distiller)
 
 
@@ -144,7 +152,7 @@ def short_ramps(method: Method, epochs: int) -> list[str]:
     ]
 
 
-def build_data(settings: AnySettings, method: Method) -> tuple[DataSet, AnySettings]:
+def build_data(settings: AnySettings, method: Method, objects: Objects = NO_OBJECTS) -> tuple[DataSet, AnySettings]:
     """The data set with the views that a run shows: pooled for the teacher's store, two kinds for some methods.
 
     Returns:
@@ -153,7 +161,8 @@ def build_data(settings: AnySettings, method: Method) -> tuple[DataSet, AnySetti
     Raises:
         InputError: for settings that cannot work.
     """
-    data = load_data(**_options(settings.data))
+    own = settings.data.name == OBJECT
+    data: DataSet = needed("data", objects.data) if own else load_data(**_options(settings.data))
     check_several(data.info)
     if isinstance(settings, Distill) and settings.teacher.views is not None:
         data = pool_views(data, settings.teacher.views)
@@ -191,8 +200,11 @@ def pool_views(data: DataSet, views: int) -> DataSet:
         raise InputError(f"teacher.views={views}: {error}") from error
 
 
-def build_method(settings: Any) -> Method:
+def build_method(settings: Any, objects: Objects = NO_OBJECTS) -> Method:
     """The method that a settings object describes: its ``name``, and its options in the other fields."""
+    if settings.name == OBJECT:
+        given: Method = needed("method", objects.method)
+        return given
     options = _options(settings)
     name: str = options.pop("name")
     if "+" not in name:

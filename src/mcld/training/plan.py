@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,6 +36,7 @@ class Plan:
         teacher: the network to learn from, if any.
         stores: where the teacher's logits are kept.
         notes: what a person should know of how it came about.
+        objects: what was given as an object from Python: its class, by role.
     """
 
     settings: Train | Distill
@@ -44,6 +46,7 @@ class Plan:
     teacher: ModelSpec | None
     stores: Places
     notes: tuple[str, ...]
+    objects: Mapping[str, str]
 
     def facts(self) -> dict[str, Any]:
         """What is no setting, as JSON values; the stores only say where things are."""
@@ -58,6 +61,7 @@ class Plan:
                 for role, spec in networks.items()
                 if spec is not None
             },
+            **({"objects": dict(self.objects)} if self.objects else {}),
         }
 
     def to_yaml(self) -> str:
@@ -123,17 +127,14 @@ def check_shares(batch_size: int, devices: int) -> None:
         raise InputError(f"data.batch_size={batch_size} cannot be shared equally by {devices} devices")
 
 
-def default_run_name(settings: Train | Distill) -> str:
+def default_run_name(settings: Train | Distill, objects: Mapping[str, str]) -> str:
     """A name under ``runs`` that says what the run is."""
-    words = [settings.data.name]
+    named = {"data": settings.data.name}
     if isinstance(settings, Distill):
-        words = [
-            "distill",
-            *words,
-            Path(settings.teacher.name).name,
-            Path(settings.student.name).name,
-            settings.method.name,
-        ]
+        networks = {"teacher": settings.teacher, "student": settings.student}
+        named |= {role: Path(network.name).name for role, network in networks.items()}
+        named["method"] = settings.method.name
     else:
-        words = ["train", *words, Path(settings.model.name).name]
+        named["student"] = Path(settings.model.name).name
+    words = ["train" if isinstance(settings, Train) else "distill", *{**named, **objects}.values()]
     return str(Path("runs") / "-".join([*words, f"seed{settings.seed}"]))

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from mcld.configs.compose import changed_facts, settings_from_yaml
-from mcld.configs.schema import Distill, Run, Train
+from mcld.configs.compose import RESOLVED, read_facts, settings_from_yaml
+from mcld.configs.schema import OBJECT, Distill, Run, Train
 from mcld.configs.values import with_values
 from mcld.data import DataInfo, DataSet
 from mcld.errors import InputError
@@ -28,6 +28,7 @@ from mcld.text import printable
 from mcld.training.choices import describe_choices
 from mcld.training.display import Display
 from mcld.training.loop import Loop, Position
+from mcld.training.objects import NO_OBJECTS, Objects, check_objects
 from mcld.training.parts import Parts, build_parts
 from mcld.training.plan import default_run_name, processes, settle
 from mcld.training.published import published_block, published_lines
@@ -36,13 +37,16 @@ from mcld.training.stop import StopRequest
 from mcld.training.stores import with_store
 
 
-def start(settings: Train | Distill, *, force: bool = False, display: Display | None = None) -> dict[str, Any]:
+def start(
+    settings: Train | Distill, *, force: bool = False, display: Display | None = None, objects: Objects = NO_OBJECTS
+) -> dict[str, Any]:
     """Start a new run and train to the end.
 
     Args:
         settings: of the run.
         force: replace an existing run directory.
         display: where to print.
+        objects: what the settings do not name.
 
     Returns:
         The content of ``summary.json``.
@@ -52,12 +56,12 @@ def start(settings: Train | Distill, *, force: bool = False, display: Display | 
         RunError: when the run cannot go on.
         Interrupted: when it was asked to stop.
     """
-    path = settings.run or default_run_name(settings)
+    path = settings.run or default_run_name(settings, objects.describe())
     settings = settle(with_values(settings, {"run": path}))
     fabric = launch(settings)
     _on_first_rank(fabric, lambda: check_place(settings, force=force))
     display = display or Display(silent=not fabric.is_global_zero)
-    parts = build_parts(settings).on(fabric.device)
+    parts = build_parts(settings, objects).on(fabric.device)
     teacher, predictions, teacher_accuracy = _prepare_teacher(fabric, parts, display)
     stop = StopRequest()
     loop = Loop(fabric, parts, _source(parts, teacher), predictions, RunDirectory(path), display, stop)
@@ -74,38 +78,44 @@ def start(settings: Train | Distill, *, force: bool = False, display: Display | 
     return _train(loop, stop, teacher_accuracy, resume=False)
 
 
-def resume(path: str, *, threads: int | None = None, display: Display | None = None) -> dict[str, Any]:
+def resume(
+    path: str, *, threads: int | None = None, display: Display | None = None, objects: Objects = NO_OBJECTS
+) -> dict[str, Any]:
     """Go on with an interrupted run.
 
     Args:
         path: its run directory.
         threads: CPU threads of each process, instead of as many as it had.
         display: where to print.
+        objects: those that it was started with, given again.
 
     Returns:
         The content of ``summary.json``.
 
     Raises:
-        InputError: when path is no run directory, a plugin that it was made with is missing, its data, teacher or
-            settings have changed, or all its checkpoints are damaged.
+        InputError: when path is no run directory, a plugin or an object that it was made with is missing, its data,
+            teacher or settings have changed, or all its checkpoints are damaged.
         RunError: when the run cannot go on.
         Interrupted: when it was asked to stop again.
     """
     run = RunDirectory.open(path)
     notes = check_plugins(run.plugins, path)
-    settings = settings_from_yaml(run.config)
+    settings, facts = settings_from_yaml(run.config), read_facts(run.config)
+    check_objects(path, facts.get("objects"), objects.describe())
     settings = settle(with_values(settings, {"run": path, "threads": threads or settings.threads}))
     fabric = launch(settings)
     display = display or Display(silent=not fabric.is_global_zero)
     for note in notes:
         display.line(note, style="yellow")
-    parts = build_parts(settings, begun=True).on(fabric.device)
+    parts = build_parts(settings, objects, begun=True).on(fabric.device)
     began = run.read_json(run.environment).get("inputs")
     known = began if isinstance(began, dict) else {}
     changed = [name for name, digest in describe_inputs(parts).items() if known.get(name) != digest]
     if run.read_json(run.model) != parts.student.spec.to_dict():
         changed.append(f"network in {run.model.name}")
-    changed += changed_facts(run.config, parts.plan.facts())
+    if facts:  # older runs have none
+        now = parts.plan.facts()
+        changed += [f"{key} of {RESOLVED} in {run.config.name}" for key in now if facts.get(key) != now[key]]
     if changed:
         raise InputError(f"run {path} cannot go on: the {changed[0]} changed since it began; start again with --force")
     teacher, predictions, accuracy = _prepare_teacher(fabric, parts, display)
@@ -149,11 +159,12 @@ def used_names(parts: Parts) -> dict[str, list[str]]:
     """What a run uses that goes by a name, by kind."""
     networks = [network for network in (parts.student, parts.teacher) if network is not None]
     method = parts.settings.method.name.split("+") if isinstance(parts.settings, Distill) else []
-    return {
+    names = {
         "data": [parts.settings.data.name],
         "model": [network.spec.architecture for network in networks],
         "method": method,
     }
+    return {kind: [name for name in found if not name.startswith(OBJECT)] for kind, found in names.items()}
 
 
 def check_place(settings: Train | Distill, *, force: bool) -> None:
