@@ -253,3 +253,16 @@ def test_a_notebook_has_a_bar_where_it_can_be_drawn(
     bar = Display(Console(force_jupyter=True)).bar(3, 0, "")
     assert isinstance(bar, Bar)
     assert bar.progress.disable is not drawn
+
+
+def test_the_examples_of_the_documentation_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import re
+
+    text = (Path(__file__).parents[1] / "docs" / "python.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(block.replace("epochs=20", "epochs=2"), {})
+    assert (tmp_path / "runs" / "small" / "summary.json").is_file()
+    assert (tmp_path / "runs" / "own" / "summary.json").is_file()
