@@ -166,12 +166,7 @@ class Loop:
         for batch in self.loader.epoch(position.epoch, start=position.step):
             progress = (position.epoch * self.steps + position.step) / self.total
             self._set_learning_rate(progress)
-            outputs = self._teach(batch)
-            with forward_of(self.fabric, self.module, self.optimizer):
-                out = self.module(
-                    batch.image, batch.label, progress=progress, index=batch.index, teacher_logits=outputs
-                )
-            descend(self.fabric, self.module, self.fabric_optimizer, out, self.parts.method, settings.optimizer.clip)
+            out = self._step(batch, progress)
             meter.add(out.terms, out.logits, batch.label, position.step)
             position.step += 1
             bar.step(batch.label.shape[0] * self.fabric.world_size)
@@ -190,6 +185,36 @@ class Loop:
                     self._save()
                     saved = time.perf_counter()
         self._watch()
+
+    def _step(self, batch: Batch, progress: float) -> Any:
+        """One step: what the distiller says, and the parameters moved."""
+        outputs = self._teach(batch)
+        with forward_of(self.fabric, self.module, self.optimizer):
+            out = self.module(batch.image, batch.label, progress=progress, index=batch.index, teacher_logits=outputs)
+        clip = self.settings.optimizer.clip
+        descend(self.fabric, self.module, self.fabric_optimizer, out, self.parts.method, clip)
+        return out
+
+    def time_steps(self, warm_up: int, timed: int) -> tuple[float, dict[str, float]]:
+        """Do a few real steps that hardly move the parameters, and write nothing.
+
+        Returns:
+            Seconds of one step after the warm-up, and the loss terms of the last.
+        """
+        self.distiller.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.peak_lr * 1e-6
+        terms: dict[str, Tensor] = {}
+        started, done = time.perf_counter(), 0
+        for step, batch in enumerate(self.loader.epoch(0)):
+            if step == warm_up:
+                started, done = time.perf_counter(), 0
+            terms = self._step(batch, progress=1.0).terms
+            done += 1
+            if step + 1 == warm_up + timed:
+                break
+        values = {name: float(value) for name, value in terms.items()}  # waits for the device
+        return (time.perf_counter() - started) / done, values
 
     def _teach(self, batch: Batch) -> Any:
         if self.teacher is None:

@@ -23,7 +23,7 @@ from mcld.models.network import ModelSpec, Network, load_weights
 from mcld.plugins import check_plugins
 from mcld.runs import RunDirectory
 from mcld.teacher import order_warning
-from mcld.training.objects import OwnNetwork, needed, wrap
+from mcld.training.objects import needed, wrap
 from mcld.training.sizes import size_warning
 
 
@@ -171,7 +171,7 @@ def load_run(path: str, weights: str = "last", model: nn.Module | None = None) -
                 f"the network of run {path} is {spec.architecture.partition('/')[2]}, an object from Python that no "
                 f"file can describe; give it one for its weights: mcld.load({path!r}, model=...)"
             )
-        network: Network = OwnNetwork(model.model if isinstance(model, Network) else model, spec)
+        network = Network(model.model if isinstance(model, Network) else model, spec)
     else:
         network = spec.build(pretrained=False)
     try:

@@ -83,20 +83,6 @@ def check_objects(run: str, then: object, given: Mapping[str, str]) -> None:
             raise InputError(f"{role} is given, and run {run} was started with one that it knows by name; leave it out")
 
 
-class OwnNetwork(Network):
-    """Somebody's own module, which normalises its images like any :class:`Network`.
-
-    While it is trained its outputs are whatever the module gives; in evaluation mode they are the logits.
-    """
-
-    def forward(self, images: Tensor) -> Any:
-        """Return the logits (B, num_classes) of images (B, in_channels, H, W)."""
-        output = self.model(self.normalize(images))
-        if isinstance(output, Tensor) or self.training:
-            return output
-        return output.logits if hasattr(output, "logits") else output[0]
-
-
 def wrap(module: nn.Module, settings: NetworkSettings, data: DataInfo, role: str) -> Network:
     """A module as a network for this data.
 
@@ -120,7 +106,7 @@ def wrap(module: nn.Module, settings: NetworkSettings, data: DataInfo, role: str
         classes=list(data.classes),
         image_size=list(data.image_size),
     )
-    network = OwnNetwork(module, spec)
+    network = Network(module, spec)
     logits = _tried(network, data, role)
     if not isinstance(logits, Tensor) or logits.shape != (2, len(data.classes)):
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__

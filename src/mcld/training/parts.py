@@ -72,14 +72,11 @@ class Parts:
 def build_parts(settings: Train | Distill, objects: Objects = NO_OBJECTS, *, begun: bool = False) -> Parts:
     """Settle what is open in the settings, and build data, networks and method: the plan of a run, and its parts.
 
-    Args:
-        settings: of the run.
-        objects: what the settings do not name.
-
     The student's first weights depend on the seed and its architecture only, whatever the teacher and the method.
 
     Args:
         settings: of the run.
+        objects: what the settings do not name.
         begun: whether they are of a run that has begun, whose images have the size that they had.
 
     Raises:
