@@ -33,10 +33,6 @@ def test_fetching_leaves_the_folder_and_nothing_else(tmp_path: Path, monkeypatch
     assert [entry.name for entry in (tmp_path / "new").iterdir()] == ["things-py"]
 
 
-@pytest.mark.parametrize(
-    "failure",
-    [urllib.error.URLError("no route\nto host"), RuntimeError("File not found or corrupted."), OSError("disk full")],
-)
 def test_what_a_killed_process_had_begun_to_fetch_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """But not what another one is fetching."""
     for name in ("dead", "alive"):
@@ -53,6 +49,10 @@ def test_what_a_killed_process_had_begun_to_fetch_goes(tmp_path: Path, monkeypat
     assert {entry.name for entry in tmp_path.iterdir()} == {".fetching-alive", ".fetching-link", ARCHIVE.folder}
 
 
+@pytest.mark.parametrize(
+    "failure",
+    [urllib.error.URLError("no route\nto host"), RuntimeError("File not found or corrupted."), OSError("disk full")],
+)
 def test_no_network_gives_the_steps_by_hand(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception
 ) -> None:
