@@ -329,6 +329,8 @@ def test_rows_without_a_number_say_where_it_is() -> None:
     for name in ("catkd", "sld", "ckd"):
         assert "paper" in find_row(f"cifar100/resnet32x4-resnet8x4/{name}").note
     assert facts("cifar100/resnet32x4-ShuffleV1/catkd", "weight", "side", "normalize") == (600, 4, True)
+    further = [find_row(f"cifar100/{pair}/catkd").further for pair in ("wrn_40_2-ShuffleV1", "vgg13-MobileNetV2")]
+    assert further == [("teacher.maps=[relu]",), ("student.maps=[conv2]",)]
     assert facts("cifar100/resnet56-resnet20/catkd", "weight", "side", "normalize") == (0.7, 2, False)
 
 

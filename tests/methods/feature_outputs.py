@@ -24,9 +24,12 @@ def outputs(shapes: Shapes, seed: int, rows: int = B) -> Outputs:
         return torch.randn(*size, generator=g, dtype=torch.float64)
 
     maps = tuple(draw(rows, *shape) for shape in shapes.maps)
+    logits, pooled = draw(rows, shapes.classes), draw(rows, shapes.pooled)
+    if maps and maps[-1].shape[1] == shapes.pooled:  # as catkd expects
+        pooled = maps[-1].mean(dim=(2, 3))
     return Outputs(
-        draw(rows, shapes.classes),
-        draw(rows, shapes.pooled),
+        logits,
+        pooled,
         maps,
         (draw(shapes.classes, shapes.pooled), draw(shapes.classes)),
     )

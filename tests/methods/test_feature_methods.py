@@ -29,10 +29,12 @@ from tests.methods.feature_outputs import (
 from torch import Tensor
 
 from mcld import InputError, create_method
+from mcld.features import Features
 from mcld.methods import Outputs, Shapes, combine, method_class
 from mcld.methods.crd import CRD, OtherClasses, draw_negatives
 from mcld.methods.ft import FT
 from mcld.methods.reviewkd import hierarchical_distance
+from mcld.models import ModelSpec
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -414,3 +416,14 @@ def test_defaults_are_the_fields() -> None:
     crd = create_method("crd")
     assert isinstance(crd, CRD)
     assert (crd.negatives, crd.temperature, crd.momentum, crd.dim) == (16384, 0.07, 0.5, 128)
+
+
+def test_catkd_refuses_maps_that_its_classifier_does_not_read() -> None:
+    """A wide ResNet has stages that end before a normalisation: only their shape fits."""
+    network = ModelSpec("wrn_16_1", 3, 3, mean=[0.5] * 3, std=[0.5] * 3, image_size=[32, 32]).build().eval()
+    images, method = torch.rand(B, 3, 32, 32), create_method("catkd")
+    right = Features(network, method.needs, maps=["relu"])(images)
+    assert method(right, right, LABELS)["attention"].item() == pytest.approx(0, abs=1e-9)
+    wrong = Features(network, method.needs)(images)
+    with pytest.raises(InputError, match="student's classifier does not read the average of its last maps"):
+        create_method("catkd")(wrong, right, LABELS)

@@ -73,7 +73,7 @@ def test_features(name: str, options: dict[str, Any], value: float) -> None:
     shapes = Shapes(5, 4 if name == "catkd" else 8, ((4, 4, 4),))
     method.prepare(shapes, shapes, 6, 240)
     student, teacher = (
-        Outputs(logits, pooled, (maps,), (wave(5, 4, phase=phase), None))
+        Outputs(logits, maps.mean(dim=(2, 3)) if name == "catkd" else pooled, (maps,), (wave(5, 4, phase=phase), None))
         for logits, pooled, maps, phase in zip((STUDENT, TEACHER), POOLED, MAPS, (11.0, 12.0), strict=True)
     )
     terms = method(student, teacher, LABELS, 1.0)

@@ -11,7 +11,8 @@ from torch import Tensor
 from mcld import InputError, create_method
 from mcld.features import Features
 from mcld.methods import Outputs, Shapes
-from mcld.methods.sdd import check_average, region_logits
+from mcld.methods._features import check_average
+from mcld.methods.sdd import region_logits
 from mcld.models import ModelSpec
 
 
@@ -184,11 +185,11 @@ def test_networks_of_the_zoo(name: str, maps: list[str] | None) -> None:
     features = Features(network.eval(), create_method("sdd").needs, maps=maps)
     with torch.no_grad():
         outputs = features(torch.rand(2, 3, 32, 32))
-    check_average("student", outputs)
+    check_average(create_method("sdd"), "student", outputs)
     if maps is not None:
         outputs = Features(network, create_method("sdd").needs)(torch.rand(2, 3, 32, 32))
         with pytest.raises(InputError, match="does not read the average of its last maps"):
-            check_average("student", outputs)
+            check_average(create_method("sdd"), "student", outputs)
 
 
 BAD: list[tuple[dict[str, Any], str]] = [

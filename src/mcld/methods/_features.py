@@ -106,6 +106,25 @@ def pooled_pair(student: Outputs, teacher: Outputs) -> tuple[Tensor, Tensor]:
     return student.pooled, teacher.pooled
 
 
+def check_average(method: Method, role: str, outputs: Outputs) -> None:
+    """Check that the classifier reads the average of the last maps.
+
+    Raises:
+        InputError: when it reads something else, such as a class token, or those maps after a further layer.
+    """
+    assert outputs.pooled is not None
+    last = outputs.maps[-1].detach()
+    fits = last.shape[1] == outputs.pooled.shape[1]
+    if fits:
+        average, pooled = last.mean(dim=(2, 3)), outputs.pooled.detach()
+        fits = bool((average - pooled).norm() <= 0.05 * pooled.norm())
+    if not fits:
+        raise InputError(
+            f"the {role}'s classifier does not read the average of its last maps {tuple(last.shape)}; {method.name} "
+            f"expects the maps that are averaged for it: {role}.maps=[...] names their module"
+        )
+
+
 def paired(student: Sequence[T], teacher: Sequence[T]) -> list[tuple[T, T]]:
     """The stages of both networks, the last with the last; the earliest of the longer are left out."""
     n = min(len(student), len(teacher))

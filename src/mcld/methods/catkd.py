@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from mcld.errors import InputError
 from mcld.methods._base import Outputs, Shapes, Terms
-from mcld.methods._features import FeatureMethod, paired_shapes
+from mcld.methods._features import FeatureMethod, check_average, paired_shapes
 from mcld.options import Positive, Rule
 from mcld.registry import register_method
 from mcld.rows import at_least_float32, no_autocast, unit_rows
@@ -35,7 +36,9 @@ class CATKD(FeatureMethod):
 
     The term is ``attention``: the weight times the mean of (a(S) − a(T))², where a are the class activation maps, the
     classifier applied (without its bias) at each place of the last maps, averaged to a coarse grid, as a unit vector
-    for each image and class (arXiv 2304.12777). It takes networks whose classifier reads the average of the last maps.
+    for each image and class (arXiv 2304.12777). It takes networks whose classifier reads the average of the last maps;
+    where no stage ends with these (wide ResNets and ShuffleNetV2 of the zoo: ``relu``; MobileNetV2: ``conv2``),
+    ``student.maps`` and ``teacher.maps`` name them.
 
     The authors normalise for pairs of unlike networks and leave the maps as they are for like ones, with another weight
     for every pair; the presets are those of their configuration files. The default weight is that of their file for
@@ -84,6 +87,10 @@ class CATKD(FeatureMethod):
     side: Annotated[int, Rule(lambda x: x >= 2, "an integer of at least 2")] = 2
     normalize: bool = True
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._seen = False
+
     def prepare(self, student: Shapes, teacher: Shapes, images: int, epochs: int, labels: Tensor | None = None) -> None:
         """Check that the classifiers fit the last maps; see :meth:`Method.prepare`."""
         paired_shapes(self, student, teacher)
@@ -100,6 +107,10 @@ class CATKD(FeatureMethod):
         """Return ``{"attention": ...}``."""
         assert student.classifier is not None
         assert teacher.classifier is not None
+        if not self._seen and not torch.compiler.is_compiling():
+            for role, outputs in (("student", student), ("teacher", teacher)):
+                check_average(self, role, outputs)
+            self._seen = True
         s, t = student.maps[-1], teacher.maps[-1]
         with no_autocast(s):
             ours = class_attention(s, student.classifier[0], self.side, self.normalize)

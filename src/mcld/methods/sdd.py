@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mcld.errors import InputError
 from mcld.methods._base import Outputs, Shapes, Terms
-from mcld.methods._features import check_outputs
+from mcld.methods._features import check_average, check_outputs
 from mcld.methods._per_image import PerImage, losses_of_images
 from mcld.options import NonNegative, Rule
 from mcld.registry import register_method
@@ -110,7 +110,7 @@ class SDD(PerImage):
         s, t = check_outputs(self, student, teacher, labels)
         if not self._seen and not torch.compiler.is_compiling():
             for role, outputs in (("student", s), ("teacher", t)):
-                check_average(role, outputs)
+                check_average(self, role, outputs)
             self._seen = True
         with no_autocast(s.logits):
             ours, theirs = (_regions(outputs, self.grid) for outputs in (s, t))
@@ -124,22 +124,3 @@ class SDD(PerImage):
 def _regions(outputs: Outputs, grid: int) -> Tensor:
     assert outputs.classifier is not None
     return region_logits(outputs.maps[-1], *outputs.classifier, grid)
-
-
-def check_average(role: str, outputs: Outputs) -> None:
-    """Check that the classifier reads the average of the last maps.
-
-    Raises:
-        InputError: when it reads something else, such as a class token, or those maps after a further layer.
-    """
-    assert outputs.pooled is not None
-    last = outputs.maps[-1].detach()
-    fits = last.shape[1] == outputs.pooled.shape[1]
-    if fits:
-        average, pooled = last.mean(dim=(2, 3)), outputs.pooled.detach()
-        fits = bool((average - pooled).norm() <= 0.05 * pooled.norm())
-    if not fits:
-        raise InputError(
-            f"the {role}'s classifier does not read the average of its last maps {tuple(last.shape)}; sdd expects the "
-            f"maps that are averaged for it: {role}.maps=[...] names their module"
-        )

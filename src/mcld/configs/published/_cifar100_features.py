@@ -17,6 +17,10 @@ CRD_OPTIONS: dict[str, Option] = {
     "dim": 128,
 }
 FIRST_HALF = "the paraphraser is trained along with the student; RepDistiller trains it for 30 epochs before"
+AVERAGED = {  # what the classifier reads the average of, where no stage ends with it
+    **dict.fromkeys(("wrn_40_2", "wrn_16_2", "wrn_40_1", "ShuffleV2"), "[relu]"),
+    "MobileNetV2": "[conv2]",
+}
 NO_RECIPE = "weight and recipe of this pair were not available; weight 1 and the field's recipe here"
 OTHER_SCALING = "the authors scale images by CIFAR-10's mean and deviation"
 TRAINING_TEACHER = (
@@ -41,7 +45,13 @@ def rows() -> Iterator[Row]:
     presets = method_class("catkd").presets
     note = "numbers are in the paper (arXiv 2304.12777) only"
     for row in make_rows("catkd", "catkd", "CAT-KD", [()] * USUAL, {}, 1.0, note):
-        yield dataclasses.replace(row, options={"side": 2, "normalize": True, **presets[row.pair]})
+        further = tuple(
+            f"{role}.maps={AVERAGED[network]}"
+            for role, network in (("teacher", row.teacher or ""), ("student", row.student))
+            if network in AVERAGED
+        )
+        options = {"side": 2, "normalize": True, **presets[row.pair]}
+        yield dataclasses.replace(row, options=options, further=further)
 
 
 def _repdistiller() -> Iterator[Row]:
