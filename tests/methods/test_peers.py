@@ -10,6 +10,7 @@ from torch import Tensor
 from mcld import create_method
 from mcld.methods import Outputs, Shapes
 from mcld.methods.cc import CC, neighbours
+from mcld.methods.ofa import enhanced_loss
 from mcld.methods.ofd import partial_square
 from mcld.methods.reviewkd import hierarchical_distance
 from mcld.rows import unit_rows
@@ -26,6 +27,7 @@ def wave(*shape: int, phase: float) -> Tensor:
 
 STUDENT, TEACHER, STUDENT_2, TEACHER_2 = (wave(6, 5, phase=phase) for phase in (1.0, 2.0, 3.0, 4.0))
 POOLED = wave(6, 8, phase=5.0), wave(6, 8, phase=6.0)
+CE = torch.nn.functional.cross_entropy(STUDENT, LABELS).item()
 MAPS = wave(6, 4, 4, 4, phase=7.0), wave(6, 4, 4, 4, phase=8.0)
 
 
@@ -54,6 +56,44 @@ def test_logits(name: str, options: dict[str, Any], progress: float, value: floa
     student, teacher = Outputs(STUDENT, other=Outputs(STUDENT_2)), Outputs(TEACHER, other=Outputs(TEACHER_2))
     terms = method(student, teacher, LABELS, progress)
     assert torch.stack(list(terms.values())).sum().item() == pytest.approx(value, rel=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "value", "rel"),
+    [
+        ("skd", {"as_published": True}, 1.09098623852, 1e-8),  # theirs adds 0.1 in float32
+        ("rld", {}, 12.2871732577, 1e-10),
+        ("rld", {"standardize": True}, 2.27281007987, 1e-10),
+        ("crld", {}, 12.1303324446 - CE, 1e-10),
+        ("ldrld", {"depth": 4}, 13.4689713954 - CE, 1e-10),
+        ("pld", {"temperature": 4.0}, 1.55123577784, 1e-10),  # the paper's appendix C
+        ("wkd", {"decay_start": 1.0}, 11.5044581264, 1e-6),  # theirs adds 1e-8 to what it divides by
+        ("sdd", {}, 6.29138680003, 1e-10),
+        ("sdd", {"of": "dkd"}, 59.9806892348, 1e-10),
+        ("normkd", {}, 1.9659868693, 1e-10),
+        ("normkd", {"of": "dkd", "options": {"alpha": 4.0, "beta": 5.0}}, 12.3198924266, 1e-10),
+        ("eakd", {}, 2.32096053205, 1e-8),  # theirs adds 1e-10 to probabilities
+        ("eakd", {"as_published": True}, 1.58436822541, 1e-8),
+        ("eakd", {"of": "dkd"}, 19.7184962393, 1e-10),
+    ],
+)
+def test_later_logits(name: str, options: dict[str, Any], value: float, rel: float) -> None:
+    """Of networks whose classifiers read the average of their maps, where the method reads these."""
+    method = create_method(name, **options)
+    shapes = Shapes(5, 4, ((4, 4, 4),))
+    method.prepare(shapes, shapes, 6, 240)
+    networks = []
+    for logits, other, maps, phase in zip((STUDENT, TEACHER), (STUDENT_2, TEACHER_2), MAPS, (11.0, 12.0), strict=True):
+        pooled, weight = maps.mean(dim=(2, 3)), wave(5, 4, phase=phase)
+        logits = pooled @ weight.T if name == "sdd" else logits
+        networks.append(Outputs(logits, pooled, (maps,), (weight, None), Outputs(other)))
+    terms = method(*networks, LABELS, 1.0)
+    assert torch.stack(list(terms.values())).sum().item() == pytest.approx(value, rel=rel)
+
+
+def test_ofa_of_one_branch() -> None:
+    loss = enhanced_loss(STUDENT, TEACHER, LABELS, 1.5, label=False, power=1.5)
+    assert loss.item() == pytest.approx(1.77993573421, rel=1e-10)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,9 @@ The gradient of each part is taken by a backward pass of its own through the stu
 place of one. As a backward pass costs about twice a forward pass, a step of the student takes about 5/3 and 7/3 of the
 time (measured: 1.8 and 2.45, resnet20 on a busy CPU), and for each part there is a copy of the parameters for momentum,
 and one of the gradients. The teacher costs what it did.
+
+DeepKD has a second part, a mask that at first leaves out all but the likeliest of the other classes. It is not here:
+the released code masks a fixed number of classes, and how long the three phases of the paper last could not be found.
 """
 
 from collections.abc import Callable, Iterable, Mapping
