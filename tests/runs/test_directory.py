@@ -3,12 +3,12 @@ import errno
 import itertools
 import os
 import signal
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.killing import killed_at
 
 from mcld.errors import InputError
 from mcld.files import atomic_write_text, holder
@@ -116,26 +116,6 @@ def create_again(path: Path, *, force: bool = True) -> None:
     with RunDirectory.create(path, force=force) as run:
         for file in (run.environment, run.model, run.config):
             atomic_write_text(file, "new")
-
-
-def killed_at(operation: int, action: Callable[[], None]) -> bool:
-    """Do it in a child process that kills itself before its n-th operation on the file system; whether it did."""
-    child = os.fork()
-    if child == 0:
-        left = [operation]
-
-        def count(event: str, _: object) -> None:
-            if event in ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.chmod"):
-                left[0] -= 1
-                if left[0] == 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-
-        sys.addaudithook(count)
-        action()
-        os._exit(0)
-    status = os.waitpid(child, 0)[1]
-    assert status in (0, signal.SIGKILL)
-    return status != 0
 
 
 @pytest.mark.parametrize(

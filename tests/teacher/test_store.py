@@ -1,5 +1,6 @@
 import contextlib
 import errno
+import itertools
 import json
 import multiprocessing
 import os
@@ -16,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.killing import killed_at
 
 from mcld.data import Batch, CropFlip, TensorSplit, TrainLoader
 from mcld.errors import InputError
@@ -264,6 +266,34 @@ def test_a_store_whose_making_was_interrupted_is_made_anew(tmp_path: Path) -> No
     (tmp_path / "logits.bin").write_bytes(b"abc")
     fill(LogitStore(tmp_path, header()), [4])
     assert LogitStore(tmp_path, header()).filled() == 1
+
+
+def test_killed_at_each_file_operation_a_store_goes_on(tmp_path: Path) -> None:
+    """While it is made, and in the middle of a write; nothing wrong can be read and nothing stays lost or left over."""
+    rows = np.array([3, 4, 5, 9])
+
+    def use(folder: Path) -> None:
+        store = LogitStore(folder, header())
+        store.add(rows, numbers(rows))
+        store.commit()
+
+    for operation in itertools.count(1):
+        folder = tmp_path / f"store{operation}"
+        killed = killed_at(operation, lambda folder=folder: use(folder))  # type: ignore[misc]
+        store = LogitStore(folder, header())
+        values, whole = store.read(np.arange(12))
+        assert torch.equal(torch.from_numpy(values[whole]), numbers(np.arange(12)[whole]))
+        use(folder)
+        values, whole = LogitStore(folder, header()).read(rows)
+        assert whole.all()
+        assert torch.equal(torch.from_numpy(values), numbers(rows))
+        store.add(np.array([0]), numbers(np.array([0])))
+        store.commit()
+        assert LogitStore(folder, header()).filled() == 5
+        assert {entry.name for entry in folder.iterdir()} == {"header.json", "lock", "logits.bin", "marks.bin"}
+        if not killed:
+            break
+    assert operation > 15
 
 
 @pytest.mark.parametrize("harm", ["header", "changed", "size", "missing"])

@@ -126,6 +126,22 @@ def test_check_reports_damage_and_the_next_fill_mends_it(
     assert mcld(*words, "--check")[0] == 0
 
 
+def test_what_is_not_whole_is_computed_again(mcld: Mcld, words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as after a write that was cut short: without --check, too."""
+    words = ["teacher-logits", *words, "teacher.store=store"]
+    assert mcld(*words)[0] == 0
+    whole = Path("store/training/logits.bin").read_bytes()
+    flip(Path("store/training/marks.bin"), 2000 * 4)
+    flip(Path("store/training/logits.bin"), 5)
+    sizes = count(monkeypatch)
+    status, out, err = mcld(*words)
+    assert status == 0, err
+    assert "training logits: 2 of 2,880 computed" in out
+    assert sizes == [2]
+    assert Path("store/training/logits.bin").read_bytes() == whole
+    assert mcld(*words, "--check")[0] == 0
+
+
 def test_a_run_tells_of_a_flipped_byte_and_computes_it_again(
     mcld: Mcld, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

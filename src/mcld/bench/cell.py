@@ -12,7 +12,7 @@ from mcld.configs.schema import Distill
 from mcld.configs.values import with_values
 from mcld.data import load_data
 from mcld.errors import InputError
-from mcld.files import atomic_write_text, holder, lock_file
+from mcld.files import atomic_write_bytes, atomic_write_text, holder, lock_file, read_file
 from mcld.runs import RunDirectory
 from mcld.runs.results import RESULTS, results_text
 from mcld.training.display import Display
@@ -76,7 +76,7 @@ def keep(cell: Cell) -> None:
     file = cell.run / RESULTS
     if cell.kept is not None and file.is_file() and not cell.kept.is_file():
         cell.kept.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write_text(cell.kept, file.read_text(encoding="utf-8"))
+        atomic_write_bytes(cell.kept, read_file(file, follow=False))
 
 
 def _check_same(cell: Cell) -> None:

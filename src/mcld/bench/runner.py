@@ -22,7 +22,7 @@ from mcld.bench.orphan import PARENT
 from mcld.bench.suite import Cell, Suite, key_of
 from mcld.configs.schema import Distill
 from mcld.errors import InputError, RunError
-from mcld.files import atomic_write_text, open_descriptor
+from mcld.files import atomic_write_bytes, open_descriptor, read_file
 from mcld.plugins import plugin_words
 from mcld.runs import RunDirectory
 from mcld.training.checks import check_settings
@@ -122,7 +122,7 @@ class Bench:
             return
         snapshot = self.suite.out / "suites" / f"{self.suite.name}.yaml"
         snapshot.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write_text(snapshot, self.suite.file.read_text(encoding="utf-8"))  # what edits do not reach
+        atomic_write_bytes(snapshot, read_file(self.suite.file))  # what edits do not reach
         self.console.print(
             f"{self.suite.name}: {self.total} cells, {self.done} finished before; {self.workers} at a time, "
             f"{self.threads} thread{'s' * (self.threads > 1)} each; in {self.suite.out}"
@@ -275,7 +275,7 @@ class _Silent:
 
 def _epochs_done(cell: Cell) -> int:
     try:
-        return max(0, (cell.run / "metrics.csv").read_bytes().count(b"\n") - 1)
+        return max(0, read_file(cell.run / "metrics.csv", follow=False).count(b"\n") - 1)
     except OSError:
         return 0
 

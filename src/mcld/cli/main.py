@@ -83,7 +83,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a terminal may lack a letter of a message or of a name
             stream.reconfigure(errors="backslashreplace")
     try:
-        return _dispatch(words)
+        status = _dispatch(words)
+        # A run that was asked to stop has stopped in order on all ranks: of one that ends otherwise than well the
+        # launcher would think that it failed, and kill the first before it has said so.
+        launched = os.environ.get("LOCAL_RANK", "0") != "0" and "TORCHELASTIC_RUN_ID" not in os.environ
+        return 0 if launched and status > 128 else status
     except KeyboardInterrupt:
         return _fail("stopped", 130)
     except BrokenPipeError:  # the reader of a pipe left; nobody is there to be told

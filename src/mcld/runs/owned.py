@@ -18,6 +18,7 @@ LOCK, ASIDE = ".lock", ".replaced"  # in .replaced earlier versions put what the
 # counts, and the old results go; renamed to .moving they are gone, and its files take their places. So at whatever
 # moment the process is killed, either the old results are whole or the new ones are, and the next process goes on.
 NEW, READY, MOVING = ".new", ".ready", ".moving"
+_TRIED = re.compile(r"\.mcld-[0-9a-z_]{8}")  # made only to see whether a folder can be made
 _INTERNAL = frozenset({LOCK, ASIDE, NEW, READY, MOVING})
 
 
@@ -165,7 +166,7 @@ class Owned:
             _remove(folder / name)
         for entry in folder.iterdir():
             if self._is_left_over(entry.name):
-                entry.unlink(missing_ok=True)
+                _remove(entry)
 
     def _finish(self, folder: Path) -> None:
         self.check_files(folder)
@@ -185,7 +186,11 @@ class Owned:
     def _is_left_over(self, name: str) -> bool:
         """Whether this is the temporary name of a file of ours, which was being written when the process was killed."""
         temporary = re.fullmatch(r"\.(.+)\.[^.]+\.tmp", name)
-        return is_temporary(name) or (temporary is not None and temporary[1] in self.names)
+        return (
+            is_temporary(name)
+            or _TRIED.fullmatch(name) is not None
+            or (temporary is not None and temporary[1] in self.names)
+        )
 
 
 @contextlib.contextmanager
