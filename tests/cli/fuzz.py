@@ -339,6 +339,8 @@ class Generator:
         keys = self.keys if self.random.random() < 0.2 else self._fitting(command, words)
         key = pick([*keys, *(f"{node}.options.{pick(OPTIONS)}" for node in ("model", "student", "teacher"))])
         value = pick(VALUES if self.random.random() < 0.5 else self._typed(keys.get(key, str)))
+        if key == "threads" and value.isdigit() and int(value) > 4:
+            value = pick(["4", "100000"])  # between them it would only take long
         if key.endswith(".width") and value.lstrip("-").isdigit() and 3 < int(value) < WIDE:
             value = "2"
         prefix = pick(["", "+", "~", "++"]) if self.random.random() < 0.05 else ""

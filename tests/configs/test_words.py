@@ -64,7 +64,7 @@ def test_words_for_true_and_false(word: str, value: bool) -> None:
 @pytest.mark.parametrize(
     ("word", "said"),
     [
-        ("threads=100000", "threads=100000; expected at most 1,024"),
+        ("threads=100000", "threads=100000; expected at most "),
         ("threads=0", "threads=0; expected at least 1"),
         ("schedule.epochs=2147483648", "expected at most 2,147,483,647"),
         ("optimizer.clip=1e30", "optimizer.clip=1e+30; expected a positive number of at most 1e+06"),

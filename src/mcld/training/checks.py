@@ -1,12 +1,14 @@
 """What of the settings can be checked before anything is built."""
 
+import os
+
 from mcld.configs.schema import Distill, Run, Teacher
 from mcld.errors import InputError
 from mcld.training.parted import PARTED, part_momenta
 from mcld.training.schedule import check_schedule
 
 MOST = 1e6  # a weight or a time beyond it is a slip of the pen
-MOST_THREADS = 1024  # many more end the process: each has a stack
+MOST_THREADS = max(256, 4 * (os.cpu_count() or 1))  # hundreds more wait for one another, thousands end the process
 
 
 def check_settings(settings: Run) -> None:
