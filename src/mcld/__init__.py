@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mcld.distiller import Distiller as Distiller
     from mcld.errors import InputError as InputError
     from mcld.images import ImageSpec as ImageSpec
+    from mcld.loggers import Logger as Logger
     from mcld.methods import KD as KD
     from mcld.methods import MCLD as MCLD
     from mcld.methods import FeatureMethod as FeatureMethod
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from mcld.models import create_model as create_model
     from mcld.models import load_checkpoint as load_checkpoint
     from mcld.registry import register_data as register_data
+    from mcld.registry import register_logger as register_logger
     from mcld.registry import register_method as register_method
     from mcld.registry import register_model as register_model
 
@@ -44,6 +46,7 @@ _HOME = {
     "InputError": "mcld.errors",
     "KD": "mcld.methods",
     "LogitMethod": "mcld.methods",
+    "Logger": "mcld.loggers",
     "MCLD": "mcld.methods",
     "Method": "mcld.methods",
     "Outputs": "mcld.methods",
@@ -53,6 +56,7 @@ _HOME = {
     "info_nce": "mcld.contrast.info_nce",
     "load_checkpoint": "mcld.models",
     "register_data": "mcld.registry",
+    "register_logger": "mcld.registry",
     "register_method": "mcld.registry",
     "register_model": "mcld.registry",
 }
@@ -64,6 +68,7 @@ __all__ = [
     "FeatureMethod",
     "ImageSpec",
     "InputError",
+    "Logger",
     "LogitMethod",
     "Method",
     "Outputs",
@@ -78,6 +83,7 @@ __all__ = [
     "load",
     "load_checkpoint",
     "register_data",
+    "register_logger",
     "register_method",
     "register_model",
     "resume",

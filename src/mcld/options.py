@@ -4,11 +4,15 @@
 keeps it; the command line and ``mcld methods`` read it from there.
 """
 
+import copy
 import dataclasses
+import functools
+import inspect
 import math
 import types
 import typing
 from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
 from typing import Annotated, Any
 
 from mcld.errors import InputError
@@ -121,3 +125,52 @@ def places(cls: type) -> list[str]:
         )
 
     return [name for name, kind in _kinds(cls).items() if marked(kind)]
+
+
+def declare_options(cls: type, base: type) -> None:
+    """Make the annotated fields of a subclass its options, which the constructor takes, as in a dataclass.
+
+    For the ``__init_subclass__`` of a base with ``name`` and ``title``, which follow from the class unless it says
+    them. A class with a constructor of its own keeps it, and so do its subclasses.
+
+    Raises:
+        TypeError: for an option without a type, or what is no option with one.
+    """
+    own = vars(cls)
+    if "name" not in own:
+        cls.name = cls.__name__.lower()  # type: ignore[attr-defined]  # the bases have both
+    if "title" not in own:
+        cls.title = inspect.cleandoc(cls.__doc__ or "").partition("\n")[0].rstrip(".")  # type: ignore[attr-defined]
+    written = next(one for one in cls.__mro__ if "__init__" in vars(one))
+    if written is not base and "__dataclass_fields__" not in vars(written):
+        return
+    for option in getattr(cls, "__dataclass_fields__", {}):
+        if option in own and option not in own.get("__annotations__", {}):
+            raise TypeError(f"{cls.__name__}.{option} is an option and needs its type: {option}: TYPE = VALUE")
+    for made in dataclasses.fields(dataclasses.dataclass(eq=False, repr=False)(cls)):
+        if made.name in base.__annotations__:
+            raise TypeError(f"{cls.__name__}.{made.name} is no option; write it without a type: {made.name} = VALUE")
+
+
+def option_names(cls: type) -> list[str]:
+    """The options of a class: its constructor's arguments, in their order."""
+    return list(inspect.signature(cls.__init__).parameters)[1:]  # type: ignore[misc]  # only its arguments are read
+
+
+def options_dataclass(cls: type, title: str, more: Mapping[str, tuple[Any, Any]]) -> type[Any]:
+    """A frozen dataclass of a class's options, with their types and defaults.
+
+    Args:
+        cls: whose constructor takes them.
+        title: of the new class.
+        more: further fields before them, each with its type and default.
+    """
+    hints = typing.get_type_hints(cls.__init__)  # type: ignore[misc]  # only its arguments are read
+    made: dict[str, Any] = {field.name: field for field in dataclasses.fields(cls)} if is_dataclass(cls) else {}
+    fields: list[tuple[str, Any, Any]] = [(key, kind, default) for key, (kind, default) in more.items()]
+    for parameter in list(inspect.signature(cls.__init__).parameters.values())[1:]:  # type: ignore[misc]  # as above
+        default = functools.partial(copy.deepcopy, parameter.default)
+        if parameter.name in made and made[parameter.name].default_factory is not dataclasses.MISSING:
+            default = made[parameter.name].default_factory
+        fields.append((parameter.name, hints[parameter.name], dataclasses.field(default_factory=default)))
+    return dataclasses.make_dataclass(f"{title}_options", fields, frozen=True)

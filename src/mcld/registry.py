@@ -21,6 +21,7 @@ from mcld.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
     from mcld.data import DataEntry
+    from mcld.loggers import Logger
     from mcld.methods import Method
     from mcld.models import ModelEntry
 
@@ -271,7 +272,27 @@ MODELS: "Registry[ModelEntry]" = Registry(
 )
 
 
+LOGGERS: "Registry[type[Logger]]" = Registry("logger", "mcld.loggers", "mcld.loggers")
 DATA: "Registry[DataEntry]" = Registry("data set", "mcld.data", "mcld.data", named_by_file=False)
+
+
+def register_logger(name: str) -> Callable[[ClassT], ClassT]:
+    """Register a class that takes a run's numbers: ``@mcld.register_logger("mine")``.
+
+    Raises:
+        InputError: for a name that is taken, naming both, or for what is no subclass of ``mcld.Logger``.
+    """
+
+    def register(cls: ClassT) -> ClassT:
+        from mcld.loggers import Logger
+
+        if not (isinstance(cls, type) and issubclass(cls, Logger)):
+            raise InputError(f"the logger {name!r} is {cls!r}; expected a subclass of mcld.Logger")
+        LOGGERS.add(name, cls)
+        cls.name = name
+        return cls
+
+    return register
 
 
 def register_method(name: str) -> Callable[[ClassT], ClassT]:
@@ -365,8 +386,9 @@ def register_data(name: str, title: str, *, needs: str = "your path") -> Callabl
 
 
 METHODS.adopt = lambda name, source: register_method(name)(source)
+LOGGERS.adopt = lambda name, source: register_logger(name)(source)
 MODELS.adopt = lambda name, source: register_model(name)(source)
 DATA.adopt = lambda name, source: register_data(name, (source.__doc__ or "").partition("\n")[0])(source)
 
-REGISTRIES: dict[str, Registry[Any]] = {"method": METHODS, "model": MODELS, "data": DATA}
+REGISTRIES: dict[str, Registry[Any]] = {"method": METHODS, "model": MODELS, "data": DATA, "logger": LOGGERS}
 """All of them, by a word for what they hold."""

@@ -235,12 +235,12 @@ def settings_of(command: Any, *words: str) -> Keys:
 
 def known_keys() -> Keys:
     """Every setting of both commands, with all data sets and methods, and some that there are not."""
-    from mcld.data import list_data
     from mcld.methods import list_methods
+    from mcld.registry import DATA
 
     keys: Keys = {}
     files = {"folder": ["path"], "imagenet": ["path"], "arrays": ["train", "val"]}
-    for name in sorted(entry.name for entry in list_data()):
+    for name in DATA.names():
         words = [f"data={name}", *(f"data.{key}=x" for key in files.get(name, []))]
         keys |= settings_of("train", *words, "model=x")
     for name in list_methods():

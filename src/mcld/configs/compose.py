@@ -1,10 +1,6 @@
 """From the words of a command line, or values from Python or YAML, to settings; and back to ``config.yaml``."""
 
-import copy
 import dataclasses
-import functools
-import inspect
-import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -18,13 +14,13 @@ from mcld.configs.words import Word, read, refer, value_of
 from mcld.configs.yaml_text import read_yaml_text
 from mcld.errors import InputError
 from mcld.methods import method_class
-from mcld.options import MISSING, places
-from mcld.registry import DATA, METHODS, Registry
+from mcld.options import MISSING, options_dataclass, places
+from mcld.registry import DATA, LOGGERS, METHODS, Registry
 
 Command: TypeAlias = Literal["train", "distill"]
 Settings: TypeAlias = schema.Train | schema.Distill
 NOT_DECISIVE = (
-    *("run", "threads", "device", "devices", "log_every", "checkpoints", "data.workers", "data.cache"),
+    *("run", "threads", "device", "devices", "log_every", "checkpoints", "logger", "data.workers", "data.cache"),
     *("compile", "channels_last", "optimizer.fused"),
 )
 """Settings that do not decide what a run computes, but for rounding."""
@@ -72,7 +68,7 @@ def settings_from(command: Command, asked: Mapping[str, Any]) -> Settings:
     known = {key: kind for key, kind, _ in leaves(settings)}
     values: dict[str, Any] = {}
     for group, whole in asked.items():
-        if group in ("data", "method") and not isinstance(whole, Mapping) and hasattr(settings, group):
+        if group in ("data", "method", "logger") and not isinstance(whole, Mapping) and hasattr(settings, group):
             continue  # a name: see _defaults
         if isinstance(whole, Word) and whole.text.startswith("{"):
             whole = value_of(whole, Any)
@@ -179,16 +175,17 @@ def with_absolute_paths(settings: Settings) -> Settings:
 
 def method_options(name: str) -> type[Any]:
     """A dataclass of a method's options: ``name``, and its constructor's arguments with their types and defaults."""
-    cls = method_class(name)
-    hints = typing.get_type_hints(cls.__init__)
-    made: dict[str, Any] = {f.name: f for f in dataclasses.fields(cls)} if dataclasses.is_dataclass(cls) else {}
-    fields: list[tuple[str, Any, Any]] = [("name", str, name)]
-    for parameter in list(inspect.signature(cls.__init__).parameters.values())[1:]:
-        default = functools.partial(copy.deepcopy, parameter.default)
-        if parameter.name in made and made[parameter.name].default_factory is not dataclasses.MISSING:
-            default = made[parameter.name].default_factory
-        fields.append((parameter.name, hints[parameter.name], dataclasses.field(default_factory=default)))
-    return dataclasses.make_dataclass(f"{name}_options", fields, frozen=True)
+    return options_dataclass(method_class(name), name, {"name": (str, name)})
+
+
+def logger_options(names: Sequence[str]) -> type[Any]:
+    """A dataclass of the ``name`` of some loggers, and the options of each that has any under its name."""
+    fields: list[tuple[str, Any, Any]] = [("name", str, "+".join(names))]
+    for name in names:
+        options = options_dataclass(LOGGERS.get(name), name, {})
+        if dataclasses.fields(options):
+            fields.append((name, options, dataclasses.field(default_factory=options)))
+    return dataclasses.make_dataclass("_".join(names), fields, frozen=True)
 
 
 def _combined_options(names: Sequence[str]) -> type[Any]:
@@ -206,17 +203,18 @@ def _defaults(command: Command, asked: Mapping[str, Any]) -> Settings:
     if name is None:
         raise InputError(f"data is not set; choose one: data=NAME with NAME among {', '.join(DATA.names())}")
     data = schema.OwnData() if name == schema.OBJECT else DATA.get(name).make_options()
+    logger = logger_options((_choice("logger", asked, LOGGERS) or "tensorboard").split("+"))()
     if command == "train":
-        return schema.Train(data=data)
+        return schema.Train(data=data, logger=logger)
     method = (_choice("method", asked, METHODS) or "mcld").split("+")
     if method == [schema.OBJECT]:
-        return schema.Distill(data=data, method=schema.OwnMethod())
+        return schema.Distill(data=data, logger=logger, method=schema.OwnMethod())
     options = method_options(method[0]) if len(method) == 1 else _combined_options(method)
-    return schema.Distill(data=data, method=options())
+    return schema.Distill(data=data, logger=logger, method=options())
 
 
 def _choice(group: str, asked: Mapping[str, Any], registry: Registry[Any]) -> str | None:
-    """The name of the data set or the method, if one is asked for."""
+    """The name of the data set, the methods or the loggers, if one is asked for."""
     given = asked.get(group, asked.get(f"{group}.name"))
     if given is None:
         return None
@@ -229,14 +227,14 @@ def _choice(group: str, asked: Mapping[str, Any], registry: Registry[Any]) -> st
         raise InputError(f"{group}.name is {name!r}; expected a name")
     if name == schema.OBJECT:
         return name
-    members = name.split("+") if group == "method" else [name]
+    members = [name] if group == "data" else name.split("+")
     for member in members:
         try:
             registry.get(member)
         except InputError as error:
             raise InputError(f"{group}={member}: {error}") from error
     if len(set(members)) < len(members):
-        raise InputError(f"{group}={name}: a method is named twice")
+        raise InputError(f"{group}={name}: a {group} is named twice")
     return name
 
 

@@ -178,11 +178,14 @@ class Run:
             for precision; a teacher's always as is fastest.
         compile: use torch.compile on the student: ``true``, ``false`` or ``auto``, as for precision.
         threads: CPU threads of each process; by default all cores, shared between the devices.
+        logger: where the numbers of each epoch go besides ``metrics.csv``, one or several: ``tensorboard``, ``wandb``,
+            ``mlflow``, ``csv`` for nothing more; the options of each are ``logger.NAME.KEY``.
         log_every: steps between two readings of the loss terms for the progress bar.
         run: the run directory; by default a name under ``runs`` made from the settings.
     """
 
     data: Any = MISSING
+    logger: Any = MISSING
     schedule: Schedule = field(default_factory=Schedule)
     optimizer: Optimizer = field(default_factory=Optimizer)
     checkpoints: Checkpoints = field(default_factory=Checkpoints)

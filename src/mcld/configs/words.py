@@ -39,7 +39,7 @@ def read(command: str, words: Iterable[str]) -> list[Word]:
         if match is None:
             raise InputError(f"cannot read {said!r}; expected key=value")
         key, text = match.groups()
-        if key == "method":
+        if key in ("method", "logger"):
             text = re.sub(r"\[([^\[\]]*)\]", lambda m: "+".join(part.strip() for part in m[1].split(",")), text)
         if key in NAMED and not text.startswith("{"):
             key = f"{key}.name"

@@ -1,7 +1,6 @@
 """The small protocol that every distillation method follows."""
 
 import dataclasses
-import inspect
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple, TypeAlias, dataclass_transform
 
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 
 from mcld.checks import check_label_range, check_row_integers, check_share
 from mcld.errors import InputError
-from mcld.options import check_fields
+from mcld.options import check_fields, declare_options, option_names
 
 LOGITS = frozenset({"logits"})
 
@@ -125,23 +124,7 @@ class Method(nn.Module):
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
-        own = vars(cls)
-        if "name" not in own:
-            cls.name = cls.__name__.lower()
-        if "title" not in own:
-            cls.title = inspect.cleandoc(cls.__doc__ or "").partition("\n")[0].rstrip(".")
-        written = next(base for base in cls.__mro__ if "__init__" in vars(base))
-        if written is not Method and "__dataclass_fields__" not in vars(written):
-            return  # somebody's own constructor
-        for option in getattr(cls, "__dataclass_fields__", {}):
-            if option in own and option not in own.get("__annotations__", {}):
-                raise TypeError(f"{cls.__name__}.{option} is an option and needs its type: {option}: TYPE = VALUE")
-        dataclasses.dataclass(eq=False, repr=False)(cls)
-        for option in dataclasses.fields(cls):  # type: ignore[arg-type]  # it has just become one
-            if option.name in Method.__annotations__:
-                raise TypeError(
-                    f"{cls.__name__}.{option.name} is no option; write it without a type: {option.name} = VALUE"
-                )
+        declare_options(cls, Method)
 
     def __init__(self) -> None:
         self.__post_init__()
@@ -159,7 +142,7 @@ class Method(nn.Module):
     @classmethod
     def option_names(cls) -> list[str]:
         """The options, in the order of the constructor."""
-        return list(inspect.signature(cls.__init__).parameters)[1:]
+        return option_names(cls)
 
     def extra_repr(self) -> str:
         """The options, for printing."""

@@ -30,6 +30,7 @@ RUN = Owned(
         "figures",
         "checkpoints",
         "tensorboard",
+        "logs",
     },
     marks=MARKS,
     begun=MARKS - {"config.yaml"},  # which is written last
@@ -52,6 +53,7 @@ class RunDirectory:
     ``answers.npz``           what student and teacher answer on the validation images, for the report
     ``checkpoints/``          the state that ``mcld resume`` continues from
     ``tensorboard/``          the curves for TensorBoard
+    ``logs/``                 what other loggers keep here, each in a folder of its name
     ``results.json``          what ``mcld bench`` measured on its test data
     ========================  ======================================================================================
     """

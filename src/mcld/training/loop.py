@@ -1,11 +1,10 @@
 """The training loop, to be read from top to bottom."""
 
 import math
-import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -14,6 +13,7 @@ from torch import Tensor
 from mcld.configs.compose import changed_settings, flatten
 from mcld.data import Batch, TrainLoader
 from mcld.errors import InputError, RunError
+from mcld.loggers import Loggers
 from mcld.models._fitting import fits
 from mcld.models.network import save_state, save_weights
 from mcld.runs import RunDirectory
@@ -36,9 +36,6 @@ from mcld.training.ranks import evaluate_on, plain_share, sum_over_ranks
 from mcld.training.schedule import learning_rate_factor
 from mcld.training.step import descend, forward_of, share_buffers
 from mcld.training.stop import Interrupted, StopRequest
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
 
 SHARING = 2
 """How several devices share a batch, in checkpoints; earlier ones do not say it."""
@@ -108,7 +105,7 @@ class Loop:
         self.module, self.fabric_optimizer = fabric.setup(self.distiller, self.optimizer)
         self.meter = TermMeter(fabric.device)
         self.position = Position()
-        self.writer: SummaryWriter | None = None
+        self.loggers = Loggers(settings.logger, lambda line: display.line(line, style="yellow"))
         self.clock = time.perf_counter()
 
     def train(self) -> Position:
@@ -122,11 +119,19 @@ class Loop:
         if self.parts.method.whole_bank:
             self._fill_bank()
         self._export()
-        if self.fabric.is_global_zero:  # like all other files the curves are written anew from the state
-            shutil.rmtree(self.run.tensorboard, ignore_errors=True)
-            self.writer = self._open_curves()
-            for row in position.history:
-                self._draw(row)
+        if self.fabric.is_global_zero:
+            self.loggers.start(self.run.path, flatten(settings), position.history)
+        complete = False
+        try:
+            self._train_epochs()
+            complete = True
+        finally:
+            if self.fabric.is_global_zero:
+                self.loggers.finish(complete=complete)
+        return position
+
+    def _train_epochs(self) -> None:
+        position, settings = self.position, self.settings
         self.clock = time.perf_counter()
         done = position.epoch * self.steps + position.step
         with self.display.bar(self.total, done, "") as bar:
@@ -135,13 +140,11 @@ class Loop:
                 row = self._close_epoch(images_per_second=bar.images / bar.seconds)
                 self._save()
                 self._export()
-                self._draw(row)
+                if self.fabric.is_global_zero:
+                    self.loggers.log(row)
                 self.display.line(epoch_line(row, settings.schedule.epochs))
                 if position.epoch < settings.schedule.epochs and self._any_rank(self.stop.signal is not None):
                     self._leave()
-        if self.writer is not None:
-            self.writer.close()
-        return position
 
     def _fill_bank(self) -> None:
         """Give the method the teacher's logits of all training images: from the store, as far as they are there.
@@ -413,21 +416,6 @@ class Loop:
         if position.step == 0:
             save_weights(self.parts.student, self.run.weights("last"))
         save_state(position.best, self.run.weights("best"), self.parts.student.spec)
-
-    def _open_curves(self) -> "SummaryWriter | None":
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            self.display.line(f"no curves for TensorBoard, which cannot be imported ({error}); all else is the same")
-            return None
-        return SummaryWriter(str(self.run.tensorboard))
-
-    def _draw(self, row: dict[str, float]) -> None:
-        if self.writer is not None:
-            for name, value in row.items():
-                if name != "epoch":
-                    self.writer.add_scalar(name, value, int(row["epoch"]))
-            self.writer.flush()
 
 
 def train_loader(fabric: Fabric, parts: Parts) -> TrainLoader:

@@ -157,12 +157,13 @@ def describe_inputs(parts: Parts) -> dict[str, str]:
 
 def used_names(parts: Parts) -> dict[str, list[str]]:
     """What a run uses that goes by a name, by kind."""
+    settings = parts.settings
     networks = [network for network in (parts.student, parts.teacher) if network is not None]
-    method = parts.settings.method.name.split("+") if isinstance(parts.settings, Distill) else []
     names = {
-        "data": [parts.settings.data.name],
+        "data": [settings.data.name],
         "model": [network.spec.architecture for network in networks],
-        "method": method,
+        "method": settings.method.name.split("+") if isinstance(settings, Distill) else [],
+        "logger": settings.logger.name.split("+"),
     }
     return {kind: [name for name in found if not name.startswith(OBJECT)] for kind, found in names.items()}
 
