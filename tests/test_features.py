@@ -117,6 +117,13 @@ def test_only_what_is_needed() -> None:
     assert (outputs.maps, outputs.classifier) == ((), None)
 
 
+def test_vgg_has_the_four_stages_of_the_field() -> None:
+    """The first block counts as the stem, so that FitNet's hint, stage 2, is 256 maps of 8×8."""
+    maps = ((128, 16, 16), (256, 8, 8), (512, 4, 4), (512, 4, 4))
+    for name in ("vgg8", "vgg13"):
+        assert Features(build(name), {"maps"}).shapes().maps == maps
+
+
 PREACTIVATIONS: list[tuple[str, dict[str, Any]]] = [
     ("resnet8", {}), ("resnet20_a", {}), ("ResNet18", {}), ("ResNet50", {}), ("vgg8", {}), ("ShuffleV1", {}),
     ("ShuffleV2", {}), ("MobileNetV1", {}), ("torchvision/resnet18", {}), ("torchvision/resnet50", {}),

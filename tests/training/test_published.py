@@ -56,7 +56,8 @@ def step(row: Row, folder: Path) -> None:
     if row.teacher:
         words += [f"teacher={row.teacher}", "teacher.allow_near_chance=true"]  # it is untrained
     if row.data == "imagenet":
-        words += ["data.image_size=64", "data.workers=0"]
+        side = 128 if row.options.get("side") == 4 else 64  # whose last maps are 4×4, as CAT-KD needs there
+        words += [f"data.image_size={side}", "data.workers=0"]
     dry_run(compose(row.command, words))
 
 
