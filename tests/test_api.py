@@ -16,7 +16,7 @@ from torch.utils.data import Dataset, Subset, TensorDataset
 
 import mcld
 from mcld.training.display import Bar, Display
-from mcld.training.stop import Interrupted, StopRequest
+from mcld.training.stop import StopRequest
 
 Mcld = Callable[..., tuple[int, str, str]]
 QUICK: dict[str, Any] = {"threads": 1, "device": "cpu", "teacher.allow_near_chance": True}
@@ -133,7 +133,7 @@ def test_an_interrupted_run_of_objects_goes_on_with_them_to_the_same_end(
 
     with monkeypatch.context() as patch:
         patch.setattr(StopRequest, "__enter__", enter)
-        with pytest.raises(Interrupted):
+        with pytest.raises(mcld.Interrupted):
             mcld.distill(**make(), **options, run="stopped")
     status, _, err = mcld_line("resume", "stopped")
     assert (status, err.count("\n")) == (2, 1)

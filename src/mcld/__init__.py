@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mcld.contrast.info_nce import info_nce as info_nce
     from mcld.distiller import Distiller as Distiller
     from mcld.errors import InputError as InputError
+    from mcld.errors import RunError as RunError
     from mcld.images import ImageSpec as ImageSpec
     from mcld.loggers import Logger as Logger
     from mcld.methods import KD as KD
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from mcld.registry import register_logger as register_logger
     from mcld.registry import register_method as register_method
     from mcld.registry import register_model as register_model
+    from mcld.training.stop import Interrupted as Interrupted
 
 # Where each public name lives. Looked up on first use, so that `from mcld import MCLD` imports torch and nothing else.
 _HOME = {
@@ -44,6 +46,8 @@ _HOME = {
     "FeatureMethod": "mcld.methods",
     "ImageSpec": "mcld.images",
     "InputError": "mcld.errors",
+    "Interrupted": "mcld.training.stop",
+    "RunError": "mcld.errors",
     "KD": "mcld.methods",
     "LogitMethod": "mcld.methods",
     "Logger": "mcld.loggers",
@@ -69,10 +73,12 @@ __all__ = [
     "ImageSpec",
     "InputError",
     "Logger",
+    "Interrupted",
     "LogitMethod",
     "Method",
     "Outputs",
     "Run",
+    "RunError",
     "Shapes",
     "__version__",
     "create_method",

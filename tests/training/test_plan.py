@@ -12,8 +12,10 @@ import yaml
 
 import mcld as package
 from mcld.configs.compose import compose, settings_from_yaml
+from mcld.errors import InputError
 from mcld.runs import RunDirectory
 from mcld.training.parts import build_parts
+from mcld.training.plan import settle
 
 Mcld = Callable[..., tuple[int, str, str]]
 
@@ -32,6 +34,21 @@ def test_nothing_is_left_open_and_nothing_can_be_set(arrays: list[str], teacher:
     for node, key in ((plan, "settings"), (settings, "run"), (settings.schedule, "lr"), (settings.data, "batch_size")):
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(node, key, None)
+
+
+def test_what_is_settled_stays_also_on_several_machines(arrays: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = compose("train", [*arrays, "model=resnet8"])
+    settled = settle(settings)
+    assert (settle(settled), settled.devices, settled.precision) == (settled, 1, "32")
+    for name, value in {"TORCHELASTIC_RUN_ID": "1", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "4"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    many = settle(settings)
+    assert (many.devices, settle(many)) == (4, many)  # two on each of two machines
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    with pytest.raises(InputError, match="devices=2; this machine has 1 CUDA devices"):
+        settle(settings)
 
 
 def test_no_code_assigns_to_settings() -> None:

@@ -1,7 +1,7 @@
 import pytest
 
 from mcld.errors import InputError
-from mcld.training.schedule import SCHEDULES, check_schedule, learning_rate_factor
+from mcld.training.schedule import SCHEDULES, Schedule, check_schedule, learning_rate_factor
 
 
 def test_the_step_schedule_of_the_field_drops_after_150_180_and_210_of_240_epochs() -> None:
@@ -60,4 +60,4 @@ def test_every_schedule_stays_between_nothing_and_the_peak(name: str) -> None:
 )
 def test_wrong_schedules_are_refused(name: str, warmup: float, milestones: list[float], said: str) -> None:
     with pytest.raises(InputError, match=said):
-        check_schedule(name, warmup, milestones)
+        check_schedule(Schedule(name=name, warmup=warmup, milestones=milestones))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mcld.options import MISSING
+from mcld.training.schedule import Schedule
 
 OBJECT = "<object>"
 """The name of what was given as an object from Python."""
@@ -89,28 +90,6 @@ class OwnMethod:
     """
 
     name: str = OBJECT
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How long to train, and the learning rate on the way; every point is a fraction of the run.
-
-    Attributes:
-        name: ``one_cycle`` (from 1/25 of the learning rate up for 0.3 of the run, then down to 0), ``cosine`` (to 0),
-            ``step`` (times ``gamma`` at each milestone) or ``constant``.
-        epochs: passes over the training data.
-        lr: the highest learning rate; by default the architecture's (``mcld models``).
-        warmup: the fraction of the run over which the learning rate rises linearly from 0.
-        milestones: for ``step``; the default is the field's 150, 180 and 210 of 240 epochs.
-        gamma: for ``step``.
-    """
-
-    name: str = "one_cycle"
-    epochs: int = 50
-    lr: float | None = None
-    warmup: float = 0.0
-    milestones: list[float] = field(default_factory=lambda: [0.625, 0.75, 0.875])
-    gamma: float = 0.1
 
 
 @dataclass(frozen=True)

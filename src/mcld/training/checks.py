@@ -18,7 +18,7 @@ def check_settings(settings: Run) -> None:
         InputError: naming the setting, what was given and what would be right.
     """
     schedule, optimizer = settings.schedule, settings.optimizer
-    check_schedule(schedule.name, schedule.warmup, schedule.milestones)
+    check_schedule(schedule)
     at_least_one = {
         "schedule.epochs": schedule.epochs,
         "data.batch_size": settings.data.batch_size,

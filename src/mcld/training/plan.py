@@ -113,8 +113,9 @@ def check_devices(settings: Run) -> None:
     if settings.device == "mps" and not torch.backends.mps.is_available():
         raise InputError("device=mps: this machine has no MPS device; expected cpu or auto")
     on_cuda = settings.device in ("auto", "cuda") and torch.cuda.is_available()
-    if on_cuda and settings.devices > torch.cuda.device_count():
-        raise InputError(f"devices={settings.devices}; this machine has {torch.cuda.device_count()} CUDA devices")
+    _, here, _ = processes(settings)
+    if on_cuda and here > torch.cuda.device_count():
+        raise InputError(f"devices={here}; this machine has {torch.cuda.device_count()} CUDA devices")
 
 
 def check_shares(batch_size: int, devices: int) -> None:
