@@ -124,6 +124,9 @@ def test_the_plan_can_be_looked_at_without_running(
     status, out, err = mcld("distill", "data=digits", "teacher=t", "student=resnet8", "--cfg", "job")
     assert (status, out) == (2, "")
     assert "there is no model 't'" in err
+    status, out, err = mcld("train", "data=cifar10", "data.path=nowhere", "model=resnet8", "--cfg", "job")
+    assert (status, out) == (2, "")
+    assert "data.download is off" in err  # nothing is fetched to look at a plan
 
 
 def test_a_dry_run_tells_everything_and_writes_nothing(

@@ -1,6 +1,7 @@
 """What ``mcld train`` and ``mcld distill`` share."""
 
 import argparse
+import dataclasses
 import datetime
 import os
 import sys
@@ -53,11 +54,15 @@ def fit(command: Any, arguments: Sequence[str], usage: str) -> int:
 
 def _preview(settings: Any, given: argparse.Namespace) -> None:
     """What ``--cfg`` and ``--dry-run`` ask for."""
+    from mcld.configs.values import with_values
     from mcld.training.dry_run import dry_run
     from mcld.training.parts import build_parts
 
     if given.cfg:
-        print(build_parts(settings).plan.to_yaml(), end="")
+        download = getattr(settings.data, "download", False)
+        plan = build_parts(with_values(settings, {"data.download": False})).plan  # to look at it fetches nothing
+        kept = with_values(plan.settings, {"data.download": download})
+        print(dataclasses.replace(plan, settings=kept).to_yaml(), end="")
     else:
         dry_run(settings, force=given.force)
 
