@@ -164,9 +164,9 @@ def find_switch(repeats: int, device: torch.device) -> dict[str, Any]:
             with force_form(form):
                 torch.autograd.backward(torch.stack(contrast(a, [z], relation, terms)).sum())
 
-        forms = {form: functools.partial(run, form, a, z, relation) for form in ("whole", "blocked")}
+        forms = {form: functools.partial(run, form, a, z, relation) for form in ("full", "blocked")}
         seconds = in_turn(forms, repeats, device)
-        ratio = ratios(seconds["blocked"], seconds["whole"])
+        ratio = ratios(seconds["blocked"], seconds["full"])
         print(f"{n:>6} × {N:<6} d {d:<5} 2^{math.log2(n * N):4.1f}  blocked ÷ whole {spread(ratio, '×')}", flush=True)
         found[f"{n}x{N}x{d}"] = seconds
     return found

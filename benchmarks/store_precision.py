@@ -81,7 +81,7 @@ def main() -> None:
                 for logits, bank in ((exact, plain), (rounded, plain.half().float())):
                     method = create_method(name, **options)
                     method.epochs = 240
-                    if method.whole_bank:
+                    if method.training_bank:
                         method.fill_bank(bank, train.labels, everything)
                     pair.append(loss_and_gradient(method, answers, logits, batch.label, batch.index))
                 (loss, gradient), (loss16, gradient16) = pair

@@ -10,8 +10,7 @@ from torch import nn
 
 from mcld.configs.compose import Command, settings_from, settings_from_yaml
 from mcld.configs.expand import expand
-from mcld.configs.schema import OBJECT, Train
-from mcld.configs.schema import Network as NetworkSettings
+from mcld.configs.schema import OBJECT, NetworkSettings, Train
 from mcld.configs.values import with_values
 from mcld.configs.words import read
 from mcld.data import DataSet

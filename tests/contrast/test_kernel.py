@@ -13,7 +13,7 @@ from mcld import contrast as kernel
 from mcld.contrast import FORMS, Contrast, Relation, blocks, contrast, force_form
 
 Problem = tuple[Tensor, list[Tensor], Relation, list[Contrast]]
-OTHERS = ("whole", "blocked")
+OTHERS = ("full", "blocked")
 
 
 @pytest.fixture(autouse=True)
@@ -223,9 +223,9 @@ def test_blocked_inside_compiled_code() -> None:
 def test_the_form_is_chosen_by_size(monkeypatch: pytest.MonkeyPatch) -> None:
     anchors, candidates, relation, terms = problem(4, (10,))
     anchors.requires_grad_()
-    monkeypatch.setattr(kernel, "WHOLE", 40)
+    monkeypatch.setattr(kernel, "FULL", 40)
     assert type(contrast(anchors, candidates, relation, terms)[0].grad_fn).__name__ == "_WholeBackward"
-    monkeypatch.setattr(kernel, "WHOLE", 39)
+    monkeypatch.setattr(kernel, "FULL", 39)
     assert type(contrast(anchors, candidates, relation, terms)[0].grad_fn).__name__ == "_BlockedBackward"
     with pytest.raises(ValueError, match="form 'thin'"), force_form("thin"):
         pass

@@ -252,7 +252,7 @@ def test_a_bank_of_all_training_images_is_filled_once_and_compared_with(standard
     index = torch.tensor([3, 1, 4, 8, 0, 2])
     options = reading("both", "soft", True, "prototypes")
     whole = on_logits(*options, bank=-1, standardize=standardize, center=False)
-    assert whole.whole_bank
+    assert whole.training_bank
     with pytest.raises(InputError, match="bank is -1 and holds nothing yet; expected fill_bank"):
         whole(s, t, y, 1.0, index)
     whole.fill_bank(more, more_labels, torch.arange(9))
@@ -263,8 +263,8 @@ def test_a_bank_of_all_training_images_is_filled_once_and_compared_with(standard
     for _ in range(2):  # the batch does not enter it
         torch.testing.assert_close(whole(s, t, y, 1.0, index), expected)
     combined = combine({"mcld": whole, "kd": KD()})
-    assert combined.whole_bank
-    assert not combine({"mcld": ring, "kd": KD()}).whole_bank
+    assert combined.training_bank
+    assert not combine({"mcld": ring, "kd": KD()}).training_bank
     combined.fill_bank(more.flip(0), more_labels.flip(0), torch.arange(9).flip(0))
     torch.testing.assert_close(combined(s, t, y, 1.0, index)["mcld.sample"], expected["sample"])
     assert combined.state_dict()["methods.mcld.bank._extra_state"] == {}
@@ -392,7 +392,7 @@ def test_classes_that_are_unlikely_in_all_images_keep_their_direction(gap: float
             teacher[:, :5] -= off
             student.requires_grad_()
             if step_by_step:
-                one = mcld_terms.Comparison(True, {"category": Category()})
+                one = mcld_terms.Perspectives(True, {"category": Category()})
                 logs = [(x / 4).log_softmax(dim=1) for x in (student, teacher)]
                 (value,) = mcld_terms._step_by_step([one], True, True, *logs)
             else:

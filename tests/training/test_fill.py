@@ -104,7 +104,7 @@ def test_check_reports_damage_and_the_next_fill_mends_it(
     assert mcld(*words)[0] == 0
     status, out, _ = mcld(*words, "--check")
     assert status == 0
-    assert "training logits in store/training: 2,880 whole, 0 not computed yet, 0 damaged\n" in out
+    assert "training logits in store/training: 2,880 intact, 0 not computed yet, 0 damaged\n" in out
     whole = Path("store/training/logits.bin").read_bytes()
     for row in (3, 700, 701):
         flip(Path("store/training/logits.bin"), row * 8 + 5)
@@ -113,12 +113,12 @@ def test_check_reports_damage_and_the_next_fill_mends_it(
     sizes = count(monkeypatch)
     status, out, _ = mcld(*words, "--check")
     assert status == 1
-    assert "validation logits in store/validation: 59 whole, 0 not computed yet, 1 damaged; they will be" in out
-    assert "training logits in store/training: 2,876 whole, 0 not computed yet, 4 damaged; they will be" in out
+    assert "validation logits in store/validation: 59 intact, 0 not computed yet, 1 damaged; they will be" in out
+    assert "training logits in store/training: 2,876 intact, 0 not computed yet, 4 damaged; they will be" in out
     assert sizes == []
     status, out, _ = mcld(*words, "--check")
     assert status == 0
-    assert "2,876 whole, 4 not computed yet, 0 damaged\n" in out
+    assert "2,876 intact, 4 not computed yet, 0 damaged\n" in out
     status, out, err = mcld(*words)
     assert status == 0, err
     assert sizes == [1, 4]
@@ -283,7 +283,7 @@ def test_killed_in_the_middle_and_beside_another(mcld: Mcld, words: list[str], t
     assert two.returncode == 0, said
     status, out, _ = mcld(*words, "--check")
     assert status == 0, out
-    assert "2,880 whole, 0 not computed yet, 0 damaged" in out
+    assert "2,880 intact, 0 not computed yet, 0 damaged" in out
     assert mcld(*words[:-1], "teacher.store=alone")[0] == 0
     for file in ("training/logits.bin", "training/marks.bin", "validation/logits.bin"):
         assert (tmp_path / "store" / file).read_bytes() == (tmp_path / "alone" / file).read_bytes()

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from mcld.configs.compose import settings_from_yaml
-from mcld.configs.schema import Network as Settings
+from mcld.configs.schema import NetworkSettings as Settings
 from mcld.models import ModelSpec
 from mcld.runs import RunDirectory
 from mcld.training.sizes import common_size, run_size, size_warning

@@ -101,7 +101,7 @@ RESOLVED = "resolved"
 """The part of ``config.yaml`` with what is no setting, but follows from them and from the files that they name."""
 
 
-def settings_to_yaml(settings: schema.Run) -> str:
+def settings_to_yaml(settings: schema.RunSettings) -> str:
     """Settings as YAML, for ``config.yaml``."""
     return str(yaml.safe_dump(dataclasses.asdict(settings), sort_keys=False, allow_unicode=True, width=10**6))
 
@@ -139,7 +139,7 @@ def read_facts(file: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def flatten(settings: schema.Run) -> dict[str, Any]:
+def flatten(settings: schema.RunSettings) -> dict[str, Any]:
     """What decides what a run computes, by dotted key, as JSON values."""
     found: dict[str, Any] = {}
     for key, _, value in leaves(settings):

@@ -14,7 +14,7 @@ OBJECT = "<object>"
 
 
 @dataclass(frozen=True)
-class Network:
+class NetworkSettings:
     """A network: ``model=resnet20`` is short for ``model.name=resnet20``.
 
     Attributes:
@@ -40,7 +40,7 @@ class Network:
 
 
 @dataclass(frozen=True)
-class Teacher(Network):
+class TeacherSettings(NetworkSettings):
     """The network to learn from.
 
     Attributes:
@@ -139,7 +139,7 @@ class Checkpoints:
 
 
 @dataclass(frozen=True)
-class Run:
+class RunSettings:
     """What training alone and distillation have in common.
 
     Attributes:
@@ -183,18 +183,18 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Train(Run):
+class Train(RunSettings):
     """``mcld train``: one network, learning from labels.
 
     Attributes:
         model: the network.
     """
 
-    model: Network = field(default_factory=Network)
+    model: NetworkSettings = field(default_factory=NetworkSettings)
 
 
 @dataclass(frozen=True)
-class Distill(Run):
+class Distill(RunSettings):
     """``mcld distill``: a student, learning from labels and from a teacher.
 
     Attributes:
@@ -205,7 +205,7 @@ class Distill(Run):
         ce_weight: the weight of cross-entropy; by default the method's own (``mcld methods``).
     """
 
-    teacher: Teacher = field(default_factory=Teacher)
-    student: Network = field(default_factory=Network)
+    teacher: TeacherSettings = field(default_factory=TeacherSettings)
+    student: NetworkSettings = field(default_factory=NetworkSettings)
     method: Any = MISSING
     ce_weight: float | None = None

@@ -1,7 +1,7 @@
 """The contrastive kernel: InfoNCE terms that share one matrix of products, which need not exist as a whole.
 
 Three forms give the same numbers. ``plain`` is written in differentiable operations on the matrix, for compilers and
-higher derivatives. ``whole`` has the gradient written out and keeps the matrix of each term's derivatives: the fastest
+higher derivatives. ``full`` has the gradient written out and keeps the matrix of each term's derivatives: the fastest
 where matrices are small. ``blocked`` goes through anchors and candidates block by block with running log-sum-exps,
 keeps one or two numbers per anchor and term, and computes the products once more in the backward pass: its memory grows
 with n + N, not with n · N.
@@ -14,16 +14,16 @@ import torch
 from torch import Tensor
 
 from mcld.contrast.blocks import blocked
-from mcld.contrast.matrix import plain, whole
+from mcld.contrast.matrix import full, plain
 from mcld.contrast.parts import Contrast, Relation
 from mcld.rows import no_autocast
 
-__all__ = ["FORMS", "Contrast", "Relation", "contrast", "force_form", "takes_whole"]
+__all__ = ["FORMS", "Contrast", "Relation", "contrast", "fits_full", "force_form"]
 
-WHOLE = 2**22
+FULL = 2**22
 """Products (n · N) up to which the matrix is held as a whole. Where the two take equally long, as measured by
 ``benchmarks/loss_scale.py --switch``."""
-FORMS = ("plain", "whole", "blocked")
+FORMS = ("plain", "full", "blocked")
 
 _forced: str | None = None
 
@@ -55,7 +55,7 @@ def contrast(
         relation: of anchors and candidates. Every anchor has at least one candidate that counts, its targets do.
         terms: at least one.
     """
-    small, compiled = takes_whole(len(anchors), sum(map(len, candidates))), torch.compiler.is_compiling()
+    small, compiled = fits_full(len(anchors), sum(map(len, candidates))), torch.compiler.is_compiling()
     learnt = relation.weights is not None and relation.weights.requires_grad
     if _forced == "plain" or learnt or (small and compiled):
         with no_autocast(anchors):
@@ -64,9 +64,9 @@ def contrast(
         from mcld.contrast._uncompiled import call  # here: it imports the compiler, which takes a second
 
         return list(call(blocked, relation, terms, anchors, *candidates))
-    return list((whole if small else blocked)(relation, terms, anchors, *candidates))
+    return list((full if small else blocked)(relation, terms, anchors, *candidates))
 
 
-def takes_whole(n: int, N: int) -> bool:
-    """Whether n anchors and N candidates are contrasted in the form ``whole``."""
-    return n * N <= WHOLE if _forced is None else _forced == "whole"
+def fits_full(n: int, N: int) -> bool:
+    """Whether n anchors and N candidates are contrasted in the form ``full``."""
+    return n * N <= FULL if _forced is None else _forced == "full"

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mcld.contrast.matrix import differentiable_gradient
-from mcld.contrast.parts import Contrast, Part, Relation, put_together, taken_apart
+from mcld.contrast.parts import Contrast, Part, Relation, flatten_relation, unflatten_relation
 from mcld.rows import no_autocast
 
 BLOCK = 2**20
@@ -115,7 +115,7 @@ class _Blocked(torch.autograd.Function):
                     one.add(part)
             indexed = any(term.targets == "own" for term in terms)
             own = torch.linalg.vecdot(anchors, _own_rows(anchors, candidates, relation)) if indexed else None
-        related, rest = taken_apart(relation)
+        related, rest = flatten_relation(relation)
         ctx.save_for_backward(anchors, *candidates, *related)
         ctx.more = rest, sums, len(candidates)
         return tuple(one.loss(own) for one in sums)
@@ -124,7 +124,7 @@ class _Blocked(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         rest, sums, pieces = ctx.more
         anchors, *others = ctx.saved_tensors
-        candidates, relation = others[:pieces], put_together(others[pieces:], rest)
+        candidates, relation = others[:pieces], unflatten_relation(others[pieces:], rest)
         wanted = ctx.needs_input_grad[2:]
         with no_autocast(anchors):
             if torch.is_grad_enabled():  # the gradient itself is to be differentiated

@@ -7,13 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mcld.contrast.parts import Contrast, Part, Relation, joined, put_together, taken_apart
+from mcld.contrast.parts import Contrast, Part, Relation, flatten_relation, joined, unflatten_relation
 from mcld.rows import no_autocast
 
 
 def plain(anchors: Tensor, candidates: Sequence[Tensor], relation: Relation, terms: Sequence[Contrast]) -> list[Tensor]:
     """The terms in operations that autograd and the compiler know."""
-    part = whole_part(anchors, candidates, relation)
+    part = full_part(anchors, candidates, relation)
     scaled = {term.temperature: part.products / term.temperature for term in terms}
     losses = []
     for term in terms:
@@ -47,7 +47,7 @@ def values_and_slopes(
     Args:
         weights: a number for each term.
     """
-    part = whole_part(anchors, candidates, relation)
+    part = full_part(anchors, candidates, relation)
     scaled = {term.temperature: part.products / term.temperature for term in terms}
     values, slopes = [], []
     for term, weight in zip(terms, weights, strict=True):
@@ -76,7 +76,7 @@ def weighted_slope(
     return slope
 
 
-def whole(relation: Relation, terms: Sequence[Contrast], anchors: Tensor, *candidates: Tensor) -> tuple[Tensor, ...]:
+def full(relation: Relation, terms: Sequence[Contrast], anchors: Tensor, *candidates: Tensor) -> tuple[Tensor, ...]:
     """The terms, with their derivatives by the products kept for the backward pass."""
     return _Whole.apply(relation, terms, anchors, *candidates)  # type: ignore[no-any-return]
 
@@ -88,7 +88,7 @@ class _Whole(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         with no_autocast(anchors):
             values, slopes = values_and_slopes(anchors, candidates, relation, terms, [1.0] * len(terms))
-        related, rest = taken_apart(relation)
+        related, rest = flatten_relation(relation)
         ctx.save_for_backward(anchors, *slopes, *candidates, *related)
         ctx.more = rest, terms, len(candidates)
         return tuple(values)
@@ -102,7 +102,7 @@ class _Whole(torch.autograd.Function):
         wanted = ctx.needs_input_grad[2:]
         with no_autocast(anchors):
             if torch.is_grad_enabled():  # the gradient itself is to be differentiated
-                relation = put_together(related, rest)
+                relation = unflatten_relation(related, rest)
                 return None, None, *differentiable_gradient(anchors, candidates, relation, terms, wanted, grads)
             slope = weighted_slope(slopes, grads, terms, [1.0] * len(terms))
             by_anchors = slope @ joined(candidates) if wanted[0] else None
@@ -138,7 +138,7 @@ def _total_and_slope(part: Part, term: Contrast, exponents: Tensor, relation: Re
     return total, slope
 
 
-def whole_part(anchors: Tensor, candidates: Sequence[Tensor], relation: Relation) -> Part:
+def full_part(anchors: Tensor, candidates: Sequence[Tensor], relation: Relation) -> Part:
     """All candidates as one part."""
     if relation.soft is not None:
         relation = relation._replace(soft=(relation.soft[0], [joined(relation.soft[1])]))

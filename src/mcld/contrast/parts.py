@@ -49,7 +49,7 @@ class Relation(NamedTuple):
 _TENSOR = object()
 
 
-def taken_apart(relation: Relation) -> tuple[list[Tensor], list[Any]]:
+def flatten_relation(relation: Relation) -> tuple[list[Tensor], list[Any]]:
     """A relation's tensors, which autograd can watch over and let go of, and what is left of it without them."""
     tensors: list[Tensor] = []
 
@@ -62,16 +62,16 @@ def taken_apart(relation: Relation) -> tuple[list[Tensor], list[Any]]:
     return tensors, [left(value) for value in relation]
 
 
-def put_together(tensors: Iterable[Tensor], rest: Sequence[Any]) -> Relation:
-    """The relation that :func:`taken_apart` made these of."""
+def unflatten_relation(tensors: Iterable[Tensor], rest: Sequence[Any]) -> Relation:
+    """The relation that :func:`flatten_relation` made these of."""
     taken = iter(tensors)
 
-    def whole(value: Any) -> Any:
+    def rebuilt(value: Any) -> Any:
         if value is _TENSOR:
             return next(taken)
-        return [whole(one) for one in value] if isinstance(value, list) else value
+        return [rebuilt(one) for one in value] if isinstance(value, list) else value
 
-    return Relation(*(whole(value) for value in rest))
+    return Relation(*(rebuilt(value) for value in rest))
 
 
 class Part:

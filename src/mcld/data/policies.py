@@ -147,7 +147,7 @@ def table(policy: str, size: tuple[int, int], device: torch.device) -> Table:
                 share = (level + 0.5) / BINS if strong else level / (BINS - 1)
                 amount = sign * share * farthest.get(operation, 0.99 if wide else 0.9)
                 blend = 0.05 + 0.9 * share if strong else 1 + amount
-                affine.append(_affine(operation, amount, size, whole=not strong))
+                affine.append(_affine(operation, amount, size, integer=not strong))
                 lookup.append(_lookup(operation, blend, share, 6 if wide else 4, strong))
                 factor.append(round(blend * _ONE))
     return Table(
@@ -157,10 +157,10 @@ def table(policy: str, size: tuple[int, int], device: torch.device) -> Table:
     )
 
 
-def _affine(operation: str, amount: float, size: tuple[int, int], whole: bool) -> list[int]:
+def _affine(operation: str, amount: float, size: tuple[int, int], integer: bool) -> list[int]:
     """[a, b, c, d, e, f] with source x = a x + b y + c and source y = d x + e y + f, times 2¹⁶.
 
-    ``whole`` moves by whole pixels only.
+    ``integer`` moves by whole pixels only.
     """
     a, b, c, d, e, f = 1.0, 0.0, 0.0, 0.0, 1.0, 0.0
     if operation == "shear x":  # about the upper left corner
@@ -168,9 +168,9 @@ def _affine(operation: str, amount: float, size: tuple[int, int], whole: bool) -
     elif operation == "shear y":
         d, f = amount, amount * size[1] / 2
     elif operation == "translate x":
-        c = -float(int(amount)) if whole else -amount
+        c = -float(int(amount)) if integer else -amount
     elif operation == "translate y":
-        f = -float(int(amount)) if whole else -amount
+        f = -float(int(amount)) if integer else -amount
     elif operation == "rotate":  # counter-clockwise, about the centre
         angle = math.radians(amount)
         a, b, d, e = math.cos(angle), -math.sin(angle), math.sin(angle), math.cos(angle)
@@ -252,7 +252,7 @@ def _contrasted(images: Tensor, rows: Tensor, meaning: Table) -> Tensor:
     """Away from or towards the image's mean grey."""
     factor = meaning.factor[rows]
     rest = _grey(images).sum((1, 2, 3)) * (_ONE - factor) // (images.shape[2] * images.shape[3])
-    return _whole(images * factor.int()[:, None, None, None] + rest.int()[:, None, None, None])
+    return _integers(images * factor.int()[:, None, None, None] + rest.int()[:, None, None, None])
 
 
 def _sharpened(images: Tensor, rows: Tensor, meaning: Table) -> Tensor:
@@ -297,10 +297,10 @@ def _grey(images: Tensor) -> Tensor:
 
 def _blend(x: Tensor, other: Tensor, factor: Tensor) -> Tensor:
     """other + factor · (x − other) as uint8."""
-    return _whole(other * _ONE + factor.int()[:, None, None, None] * (x - other))
+    return _integers(other * _ONE + factor.int()[:, None, None, None] * (x - other))
 
 
-def _whole(fixed: Tensor) -> Tensor:
+def _integers(fixed: Tensor) -> Tensor:
     """The whole part of fixed-point numbers, cut to 0..255."""
     return (fixed >> 16).clamp(0, 255).to(torch.uint8)
 

@@ -67,10 +67,10 @@ class CropFlip:
     @property
     def center(self) -> int:
         """The id of the image as it is."""
-        return self._whole if self.policy == "none" and self.pool is None else -1
+        return self._plain if self.policy == "none" and self.pool is None else -1
 
     @property
-    def _whole(self) -> int:
+    def _plain(self) -> int:
         return self.encode(self.padding, self.padding, False)
 
     @property
@@ -121,10 +121,10 @@ class CropFlip:
         plain, n = view < 0, self._crops
         if self.policy == "none":
             if self.pool is not None:
-                view = torch.where(plain, self._whole, (hashed(index) % n + view * self._stride) % n)
+                view = torch.where(plain, self._plain, (hashed(index) % n + view * self._stride) % n)
             return self._cut(padded, index, view)
         numbers = draws(index, view, 1 + NUMBERS)
-        images = self._cut(padded, index, torch.where(plain, self._whole, numbers[0] % n))
+        images = self._cut(padded, index, torch.where(plain, self._plain, numbers[0] % n))
         return apply_policy(self.policy, images, numbers[1:], plain)
 
     def _cut(self, padded: Tensor, index: Tensor, view: Tensor) -> Tensor:

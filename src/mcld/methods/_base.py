@@ -103,7 +103,7 @@ class Method(nn.Module):
     """Terms about the label's class alone, where others are about the other classes (``optimizer=deepkd``)."""
     reuses_classifier: bool = False
     """Whether the student is built with a projector and the teacher's own last layer in place of its last layer."""
-    whole_bank: bool = False
+    training_bank: bool = False
     """Whether it compares with the teacher's logits of all training images: :meth:`fill_bank` before the first step."""
     check_values: bool = True
     """Whether to look for NaN, Inf and labels out of range in every call. That forces an accelerator to synchronise;
@@ -163,7 +163,7 @@ class Method(nn.Module):
         """
 
     def fill_bank(self, logits: Tensor, labels: Tensor, index: Tensor | None = None) -> None:
-        """Take the teacher's logits of the whole training set, for a method with ``whole_bank``.
+        """Take the teacher's logits of the whole training set, for a method with ``training_bank``.
 
         They are no part of the state dict: whoever goes on with a run gives them again.
 

@@ -54,7 +54,7 @@ class Combined(Method):
         self.requires_global_batch = any(methods[name].requires_global_batch for name in self.weights)
         self.task_terms = self._named("task_terms")
         self.target_terms = self._named("target_terms")
-        self.whole_bank = any(methods[name].whole_bank for name in self.weights)
+        self.training_bank = any(methods[name].training_bank for name in self.weights)
         self.ce_weight = max(methods[name].ce_weight for name in self.weights)
 
     def _named(self, attribute: str) -> frozenset[str]:
@@ -81,7 +81,7 @@ class Combined(Method):
         """Fill the bank of every method that asks for it; see :meth:`Method.fill_bank`."""
         for method in self.methods.values():
             assert isinstance(method, Method)
-            if method.whole_bank:
+            if method.training_bank:
                 method.fill_bank(logits, labels, index)
 
     def forward(

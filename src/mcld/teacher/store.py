@@ -208,18 +208,18 @@ class LogitStore:
         return index, torch.where(view == self.header.views_per_image - 1, center, view) if center < 0 else view
 
     def read(self, rows: Rows) -> tuple[Values, npt.NDArray[np.bool_]]:
-        """The vectors (n, classes) of some rows, and (n,) which of them are there and whole."""
+        """The vectors (n, classes) of some rows, and (n,) which of them are there and intact."""
         marks = self._marks[rows]
         there = marks != 0
-        whole = there.copy()
+        intact = there.copy()
         if there.all():
             values = self._logits[rows]
         else:  # what was never written is not touched: on a full disk in memory the kernel would end the process
             values = np.zeros((len(rows), self.header.classes), self.header.dtype)
             values[there] = self._logits[rows[there]]
-        whole[there] = self._sums(rows[there], values[there]) == marks[there]
-        self.damaged += int(there.sum() - whole.sum())
-        return values, whole
+        intact[there] = self._sums(rows[there], values[there]) == marks[there]
+        self.damaged += int(there.sum() - intact.sum())
+        return values, intact
 
     def absent(self, start: int, stop: int) -> Rows:
         """The rows from ``start`` to ``stop`` that have not been computed yet; nothing is checked."""

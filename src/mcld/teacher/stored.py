@@ -71,8 +71,8 @@ class StoredTeacher:
 
     def recall(self, rows: Rows, device: torch.device) -> tuple[Tensor, Rows]:
         """Stored logits (n, C) float32 on the device, and the positions among them that are not there (m,)."""
-        values, whole = self.store.read(rows)
-        missing: Rows = np.flatnonzero(~whole)
+        values, intact = self.store.read(rows)
+        missing: Rows = np.flatnonzero(~intact)
         self.read += len(rows) - len(missing)
         logits = torch.from_numpy(values)
         if device.type == "cuda":

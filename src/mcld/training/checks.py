@@ -2,7 +2,7 @@
 
 import os
 
-from mcld.configs.schema import Distill, Run, Teacher
+from mcld.configs.schema import Distill, RunSettings, TeacherSettings
 from mcld.errors import InputError
 from mcld.training.parted import PARTED, part_momenta
 from mcld.training.schedule import check_schedule
@@ -11,7 +11,7 @@ MOST = 1e6  # a weight or a time beyond it is a slip of the pen
 MOST_THREADS = max(256, 4 * (os.cpu_count() or 1))  # hundreds more wait for one another, thousands end the process
 
 
-def check_settings(settings: Run) -> None:
+def check_settings(settings: RunSettings) -> None:
     """Check what can be checked without building anything.
 
     Raises:
@@ -79,7 +79,7 @@ def check_settings(settings: Run) -> None:
         _check_parted(settings)
 
 
-def _check_parted(settings: Run) -> None:
+def _check_parted(settings: RunSettings) -> None:
     name = settings.optimizer.name
     part_momenta(settings.optimizer)
     if not isinstance(settings, Distill):
@@ -90,7 +90,7 @@ def _check_parted(settings: Run) -> None:
         raise InputError(f"optimizer={name} cannot undo the scaling of precision=16-mixed; expected 32 or bf16")
 
 
-def check_store(teacher: Teacher) -> None:
+def check_store(teacher: TeacherSettings) -> None:
     """Check the settings of the teacher's store.
 
     Raises:

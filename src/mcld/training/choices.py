@@ -10,12 +10,12 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from mcld.configs.schema import Run
+from mcld.configs.schema import RunSettings
 from mcld.configs.values import with_values
 from mcld.errors import InputError
 from mcld.training.parted import PARTED
 
-Settings = TypeVar("Settings", bound=Run)
+Settings = TypeVar("Settings", bound=RunSettings)
 
 
 @dataclass(frozen=True)
@@ -91,12 +91,12 @@ def choose_layout(settings: Settings, **trained: nn.Module) -> Settings:
     return with_values(settings, {"channels_last": layout})
 
 
-def teacher_channels_last(settings: Run) -> bool:
+def teacher_channels_last(settings: RunSettings) -> bool:
     """The layout of a frozen teacher, by the device alone: whichever student learns from it, it gives the same bits."""
     return _best(settings).channels_last
 
 
-def _best(settings: Run) -> _Best:
+def _best(settings: RunSettings) -> _Best:
     return {"cpu": _CPU, "cuda": _CUDA}.get(device_kind(settings.device), _OTHER)
 
 
@@ -106,7 +106,7 @@ def _overruns(part: nn.Module) -> bool:
     return part.in_channels // part.groups < _VECTOR
 
 
-def describe_choices(settings: Run) -> str:
+def describe_choices(settings: RunSettings) -> str:
     """In a few words, when all is chosen."""
     words = [f"precision {settings.precision}"]
     words.append("channels last" if settings.channels_last else "channels first")

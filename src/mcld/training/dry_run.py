@@ -43,7 +43,7 @@ def dry_run(settings: Train | Distill, *, force: bool = False) -> None:
     loop = Loop(fabric, parts, asked, None, RunDirectory(str(settings.run)), display, StopRequest())
     for note in loop.loader.notes:
         display.line(note)
-    if parts.method.whole_bank:  # the time of a step does not depend on what is in it
+    if parts.method.training_bank:  # the time of a step does not depend on what is in it
         images, classes = len(parts.data.train), len(parts.data.info.classes)
         index = torch.arange(images, device=fabric.device)
         parts.method.fill_bank(torch.randn(images, classes).to(fabric.device), parts.data.train.labels, index)

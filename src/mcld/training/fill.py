@@ -189,9 +189,9 @@ def _check(store: LogitStore, display: Display) -> int:
                 _forget(store, bad)
             bar.step(len(rows), len(rows) + len(missing))
             bar.describe(f"checking the {header.split} logits", {})
-    whole = header.rows - absent - damaged
+    intact = header.rows - absent - damaged
     display.line(
-        f"{header.split} logits in {store.folder}: {whole:,} whole, {absent:,} not computed yet, "
+        f"{header.split} logits in {store.folder}: {intact:,} intact, {absent:,} not computed yet, "
         f"{damaged:,} damaged{'; they will be computed again' if damaged else ''}",
         style="yellow" if damaged else None,
     )

@@ -116,7 +116,7 @@ class Loop:
             Interrupted: when asked to stop; the state is saved.
         """
         position, settings = self.position, self.settings
-        if self.parts.method.whole_bank:
+        if self.parts.method.training_bank:
             self._fill_bank()
         self._export()
         if self.fabric.is_global_zero:

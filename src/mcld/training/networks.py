@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from mcld.configs.compose import settings_from_yaml
-from mcld.configs.schema import OBJECT
-from mcld.configs.schema import Network as NetworkSettings
+from mcld.configs.schema import OBJECT, NetworkSettings
 from mcld.data import DataInfo, check_classes
 from mcld.errors import InputError
 from mcld.models import fitting_options, load_checkpoint

@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mcld.configs.schema import OBJECT
-from mcld.configs.schema import Network as NetworkSettings
+from mcld.configs.schema import OBJECT, NetworkSettings
 from mcld.data import DataInfo, DataSet, check_classes
 from mcld.errors import InputError
 from mcld.methods import Method

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from mcld.configs.schema import OBJECT, Distill, Run, Train
+from mcld.configs.schema import OBJECT, Distill, RunSettings, Train
 from mcld.configs.values import with_values
 from mcld.data import DataSet, check_several, load_data
 from mcld.distiller import Distiller
@@ -24,7 +24,7 @@ from mcld.training.sizes import fit_image_size
 from mcld.training.statistics import share_statistics
 from mcld.training.stores import Places, choose_stores
 
-AnySettings = TypeVar("AnySettings", bound=Run)
+AnySettings = TypeVar("AnySettings", bound=RunSettings)
 
 
 class SettingsDistiller(Distiller):

@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from mcld.configs.compose import RESOLVED, settings_to_yaml, with_absolute_paths
-from mcld.configs.schema import Distill, Run, Train
+from mcld.configs.schema import Distill, RunSettings, Train
 from mcld.configs.values import with_values
 from mcld.data import DataInfo
 from mcld.errors import InputError
@@ -19,7 +19,7 @@ from mcld.training.checks import check_settings
 from mcld.training.choices import choose
 from mcld.training.stores import Places
 
-Settings = TypeVar("Settings", bound=Run)
+Settings = TypeVar("Settings", bound=RunSettings)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +93,7 @@ def settle(settings: Settings) -> Settings:
     return with_values(settings, {"devices": devices, "threads": threads})
 
 
-def processes(settings: Run) -> tuple[int, int, int]:
+def processes(settings: RunSettings) -> tuple[int, int, int]:
     """How many processes there are, on this machine and how many machines."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return settings.devices, settings.devices, 1
@@ -102,7 +102,7 @@ def processes(settings: Run) -> tuple[int, int, int]:
     return here * nodes, here, nodes
 
 
-def check_devices(settings: Run) -> None:
+def check_devices(settings: RunSettings) -> None:
     """Check that this machine has the devices.
 
     Raises:

@@ -6,7 +6,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from mcld.configs.schema import Run
+from mcld.configs.schema import RunSettings
 from mcld.data import Split, eval_batches
 from mcld.evaluation import Accuracy, evaluate, measure
 from mcld.teacher import LiveTeacher, StoredTeacher, plain_logits
@@ -46,7 +46,7 @@ def evaluate_on(
 
 def evaluate_teacher(
     fabric: Fabric,
-    settings: Run,
+    settings: RunSettings,
     split: Split,
     teacher: LiveTeacher | StoredTeacher,
     predictions: Tensor | None = None,
@@ -59,7 +59,7 @@ def evaluate_teacher(
 
 
 def plain_share(
-    fabric: Fabric, settings: Run, split: Split, teacher: LiveTeacher | StoredTeacher
+    fabric: Fabric, settings: RunSettings, split: Split, teacher: LiveTeacher | StoredTeacher
 ) -> tuple[Tensor, Tensor]:
     """This rank's share of the teacher's logits of the plain views; see :func:`mcld.teacher.plain_logits`."""
     with fabric.autocast():
@@ -74,7 +74,7 @@ def plain_share(
         )
 
 
-def large_batch(settings: Run) -> int:
+def large_batch(settings: RunSettings) -> int:
     """Images in a batch where nothing is learnt, so that its size makes no difference but for the speed."""
     return max(int(settings.data.batch_size), 256)
 

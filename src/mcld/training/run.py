@@ -11,7 +11,7 @@ import torch
 from lightning_fabric import Fabric
 
 from mcld.configs.compose import RESOLVED, read_facts, settings_from_yaml
-from mcld.configs.schema import OBJECT, Distill, Run, Train
+from mcld.configs.schema import OBJECT, Distill, RunSettings, Train
 from mcld.configs.values import with_values
 from mcld.data import DataInfo, DataSet
 from mcld.errors import InputError
@@ -124,7 +124,7 @@ def resume(
     return _train(loop, stop, accuracy, resume=True)
 
 
-def launch(settings: Run) -> Fabric:
+def launch(settings: RunSettings) -> Fabric:
     """The devices of a run, with their processes started.
 
     Args:

@@ -3,15 +3,14 @@
 from collections.abc import Sequence
 from typing import TypeVar
 
-from mcld.configs.schema import Network, Run
+from mcld.configs.schema import NetworkSettings, RunSettings
 from mcld.configs.values import with_values
 from mcld.errors import InputError
 from mcld.models import ModelSpec, find_model
-from mcld.models.network import Network as Module
-from mcld.models.network import unwrap
+from mcld.models.network import Network, unwrap
 from mcld.runs import RunDirectory
 
-Settings = TypeVar("Settings", bound=Run)
+Settings = TypeVar("Settings", bound=RunSettings)
 
 
 def fit_image_size(settings: Settings) -> tuple[Settings, list[str]]:
@@ -29,7 +28,7 @@ def fit_image_size(settings: Settings) -> tuple[Settings, list[str]]:
         return settings, []
     for role in ("teacher", "model", "student"):
         network = getattr(settings, role, None)
-        if isinstance(network, Network) and (size := run_size(network.name)) and size[0] == size[1]:
+        if isinstance(network, NetworkSettings) and (size := run_size(network.name)) and size[0] == size[1]:
             line = f"images of {size[0]} px, as {role} {network.name} was trained on; for others: data.image_size=N"
             return with_values(settings, {"data.image_size": size[0]}), [line]
     return settings, []
@@ -54,7 +53,7 @@ def common_size(paths: Sequence[str]) -> int | None:
     return found[0] if len(set(found)) == 1 else None
 
 
-def size_warning(network: Module, who: str, settings: Network, image_size: Sequence[int]) -> list[str]:
+def size_warning(network: Network, who: str, settings: NetworkSettings, image_size: Sequence[int]) -> list[str]:
     """A line when trained weights get images of another size than they know.
 
     Args:
@@ -80,14 +79,14 @@ def size_warning(network: Module, who: str, settings: Network, image_size: Seque
     ]
 
 
-def _designed_for(network: Module) -> list[int]:
+def _designed_for(network: Network) -> list[int]:
     try:
         return [find_model(network.spec.architecture).input_size] * 2
     except InputError:  # of timm or torchvision
         return []
 
 
-def _published_for(network: Module) -> list[int]:
+def _published_for(network: Network) -> list[int]:
     """What timm or torchvision say of the weights that they publish."""
     library, _, name = network.spec.architecture.partition("/")
     if library == "torchvision":

@@ -2,12 +2,12 @@
 
 from torch import nn
 
-from mcld.configs.schema import Run
+from mcld.configs.schema import RunSettings
 from mcld.models.network import Network
 from mcld.training.choices import device_kind
 
 
-def share_statistics(network: Network, settings: Run, notes: list[str]) -> None:
+def share_statistics(network: Network, settings: RunSettings, notes: list[str]) -> None:
     """Let batch normalisation see the whole batch of all devices, as on one; where that cannot be, say so.
 
     The keys and values of the state dict stay as they are.

@@ -13,7 +13,7 @@ from mcld.methods._base import Method, Outputs, Terms, check_batch
 from mcld.methods._standardize import standardize_rows
 from mcld.methods.mcld.bank import CandidateBank
 from mcld.methods.mcld.options import PRESETS, Category, Instance, Sample, options_of
-from mcld.methods.mcld.terms import Candidates, Comparison, compare, probabilities, prototype_contrast
+from mcld.methods.mcld.terms import Candidates, Perspectives, compare, probabilities, prototype_contrast
 from mcld.registry import register_method
 from mcld.rows import no_autocast
 
@@ -128,10 +128,10 @@ class MCLD(Method):
             raise InputError(
                 "instance.weight, sample.weight and category.weight are all 0; expected one that is positive"
             )
-        self.whole_bank = isinstance(bank, int) and bank == -1
+        self.training_bank = isinstance(bank, int) and bank == -1
         if isinstance(bank, int) and bank < -1:
             raise InputError(f"bank is {bank}; expected a number of rows, at least 0, or -1 for all training images")
-        self.bank = CandidateBank(0, saved=False) if self.whole_bank else CandidateBank(bank)
+        self.bank = CandidateBank(0, saved=False) if self.training_bank else CandidateBank(bank)
         if bank:
             self._check_bank_use()
 
@@ -191,7 +191,7 @@ class MCLD(Method):
     def _candidates(self, teacher: Tensor, labels: Tensor, index: Tensor | None) -> Candidates:
         self.bank.check_classes(teacher.shape[1])
         rows = self.bank.rows(teacher.device)
-        if rows is None and self.whole_bank:
+        if rows is None and self.training_bank:
             raise InputError("bank is -1 and holds nothing yet; expected fill_bank with all training images before")
         if rows is None:
             return Candidates((), labels, None)
@@ -213,9 +213,9 @@ class MCLD(Method):
         if named:
             bank = [self.bank.unit_rows(self.center)] if candidates.stored else []
             relation = Relation((labels, candidates.labels), candidates.valid)
-            comparisons.append(Comparison(False, named, relation, bank))
+            comparisons.append(Perspectives(False, named, relation, bank))
         if self.category.weight and self.category.form == "columns":
-            comparisons.append(Comparison(True, {"category": self.category}))
+            comparisons.append(Perspectives(True, {"category": self.category}))
         terms = compare(student, teacher, comparisons, self.center, self.softmax) if comparisons else {}
         if self.category.weight and self.category.form == "prototypes":
             s, t = probabilities(student, self.softmax), probabilities(teacher, self.softmax)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from mcld.contrast import Contrast, Relation, contrast, takes_whole
+from mcld.contrast import Contrast, Relation, contrast, fits_full
 from mcld.contrast.matrix import plain, values_and_slopes, weighted_slope
 from mcld.contrast.parts import joined
 from mcld.methods._base import Terms
@@ -36,7 +36,7 @@ class Candidates(NamedTuple):
     valid: Tensor | None
 
 
-class Comparison(NamedTuple):
+class Perspectives(NamedTuple):
     """Perspectives on the same rows of both networks.
 
     Attributes:
@@ -72,7 +72,7 @@ class Direction(NamedTuple):
     weights: Sequence[float]
 
 
-def directions(comparison: Comparison, student: Tensor, teacher: Sequence[Tensor]) -> Iterator[Direction]:
+def directions(comparison: Perspectives, student: Tensor, teacher: Sequence[Tensor]) -> Iterator[Direction]:
     """Each direction that some perspective's ``anchor`` asks for; from the teacher, among the batch alone.
 
     Args:
@@ -117,7 +117,7 @@ def compared(logs: Tensor, columns: bool, softmax: bool) -> Tensor:
 
 
 def compare(
-    student: Tensor, teacher: Tensor, comparisons: Sequence[Comparison], center: bool, softmax: float | None
+    student: Tensor, teacher: Tensor, comparisons: Sequence[Perspectives], center: bool, softmax: float | None
 ) -> Terms:
     """The terms of all comparisons times their weights, by name; one with both directions is their mean.
 
@@ -136,7 +136,7 @@ def compare(
     s, t = at_least_float32(student, teacher)
     same = student.dtype == teacher.dtype and all(rows.dtype is s.dtype for one in comparisons for rows in one.bank)
     sizes = [(C, C) if one.columns else (B, B + sum(map(len, one.bank))) for one in comparisons]
-    if same and all(takes_whole(n, N) for n, N in sizes) and not torch.compiler.is_compiling():
+    if same and all(fits_full(n, N) for n, N in sizes) and not torch.compiler.is_compiling():
         values = _Whole.apply(comparisons, center, step, softmax, s, t)
     else:
         if softmax is not None:
@@ -148,7 +148,7 @@ def compare(
     return {name: _mean(losses) for name, losses in found.items()}
 
 
-def _names(comparisons: Sequence[Comparison]) -> Iterator[str]:
+def _names(comparisons: Sequence[Perspectives]) -> Iterator[str]:
     """The names of the values that follow, in their order."""
     for comparison in comparisons:
         for side in ("student", "teacher"):
@@ -156,7 +156,7 @@ def _names(comparisons: Sequence[Comparison]) -> Iterator[str]:
 
 
 def _step_by_step(
-    comparisons: Sequence[Comparison], center: bool, softmax: bool, student: Tensor, teacher: Tensor
+    comparisons: Sequence[Perspectives], center: bool, softmax: bool, student: Tensor, teacher: Tensor
 ) -> list[Tensor]:
     """The values in operations that autograd and the compiler know, of logits or logarithms of probabilities."""
     values = []
@@ -183,7 +183,7 @@ class _Whole(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        comparisons: Sequence[Comparison],
+        comparisons: Sequence[Perspectives],
         center: bool,
         step: float,
         softmax: float | None,
@@ -232,7 +232,7 @@ class _Whole(torch.autograd.Function):
 def _differentiable_gradient(
     logits: Tensor,
     softmax: float | None,
-    comparisons: Sequence[Comparison],
+    comparisons: Sequence[Perspectives],
     center: bool,
     step: float,
     layout: Layout,
