@@ -12,14 +12,14 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
+from mcld.assembly.parts import build_parts
+from mcld.commands.run import _prepare_teacher, launch
 from mcld.configs.compose import compose
 from mcld.data import TensorSplit
+from mcld.display import Display
+from mcld.engine.loop import Loop
+from mcld.engine.stop import StopRequest
 from mcld.runs import RunDirectory
-from mcld.training.display import Display
-from mcld.training.loop import Loop
-from mcld.training.parts import build_parts
-from mcld.training.run import _prepare_teacher, launch
-from mcld.training.stop import StopRequest
 
 CLASSES, SIZE, BATCH = 100, 32, 64
 

@@ -1,4 +1,4 @@
-"""Which ways to compute are fastest on this device: what ``mcld.training.choices`` rests on.
+"""Which ways to compute are fastest on this device: what ``mcld.assembly.choices`` rests on.
 
     python benchmarks/choices.py --repeats 5
 

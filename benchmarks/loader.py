@@ -21,10 +21,10 @@ from torchvision.transforms import functional as V
 
 from _harness import RESULTS, ratios, spread, write_results
 from _runs import BATCH, SIZE, judge, made_up_images, photo_loader
+from mcld.assembly.parts import Parts, build_parts
 from mcld.configs.compose import compose
 from mcld.data import CropFlip, TensorSplit, TrainLoader
 from mcld.models import Network
-from mcld.training.parts import Parts, build_parts
 
 TARGET = 8.0
 

@@ -15,9 +15,9 @@ from typing import Any
 
 from _harness import RESULTS, ratios, spread, timed, write_results
 from _runs import made_up_images, teacher_words
+from mcld.commands.run import start
 from mcld.configs.compose import compose
-from mcld.training.display import Display
-from mcld.training.run import start
+from mcld.display import Display
 
 METHODS = ("kd", "dkd", "nkd", "dist", "ttm", "wttm", "wsld", "mcld")
 

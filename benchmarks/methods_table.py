@@ -30,6 +30,8 @@ from typing import Any
 import torch
 
 from _harness import RESULTS, in_fresh_process, in_turn, peak_memory, ratios, spread, write_results
+from mcld.assembly.optimizers import create_optimizer
+from mcld.assembly.parts import build_parts
 from mcld.configs.compose import compose
 from mcld.configs.schema import Distill
 from mcld.data import Batch, TrainLoader
@@ -38,8 +40,6 @@ from mcld.methods import Outputs, list_methods, method_class
 from mcld.runs import RunDirectory
 from mcld.runs.environment import describe_environment
 from mcld.teacher import LiveTeacher
-from mcld.training.optimizers import create_optimizer
-from mcld.training.parts import build_parts
 
 MIB = 2**20
 

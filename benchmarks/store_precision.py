@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 
 from _harness import RESULTS, write_results
+from mcld.assembly.parts import build_parts
 from mcld.configs.compose import compose
 from mcld.configs.schema import Distill
 from mcld.data import TrainLoader
 from mcld.methods import Method, create_method
 from mcld.models.network import Network
 from mcld.teacher import LiveTeacher, plain_logits
-from mcld.training.parts import build_parts
 
 # Of two logit matrices; those that read a second view or keep a state of their own are left out.
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset, TensorDataset
 
 import mcld
-from mcld.training.display import Bar, Display
-from mcld.training.stop import StopRequest
+from mcld.display import Bar, Display
+from mcld.engine.stop import StopRequest
 
 Mcld = Callable[..., tuple[int, str, str]]
 QUICK: dict[str, Any] = {"threads": 1, "device": "cpu", "teacher.allow_near_chance": True}
@@ -249,7 +249,7 @@ def test_a_notebook_has_a_bar_where_it_can_be_drawn(
     from rich.console import Console
 
     found = ModuleSpec("ipywidgets", None) if widgets else None
-    monkeypatch.setattr("mcld.training.display.importlib.util.find_spec", lambda name: found)
+    monkeypatch.setattr("mcld.display.importlib.util.find_spec", lambda name: found)
     bar = Display(Console(force_jupyter=True)).bar(3, 0, "")
     assert isinstance(bar, Bar)
     assert bar.progress.disable is not drawn

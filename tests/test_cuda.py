@@ -16,17 +16,17 @@ from tests.methods import feature_outputs as features
 from torch import Tensor
 
 from mcld import create_method
+from mcld.assembly.parts import build_parts
+from mcld.commands.run import launch
 from mcld.configs.compose import compose
 from mcld.contrast import FORMS, Contrast, Relation, contrast, force_form
+from mcld.display import Display
+from mcld.engine.checkpoint import list_checkpoints
+from mcld.engine.loop import Loop
+from mcld.engine.ranks import live_teacher
+from mcld.engine.stop import StopRequest
 from mcld.methods import Method, Outputs, Shapes, list_methods, method_class
 from mcld.runs import RunDirectory
-from mcld.training.checkpoint import list_checkpoints
-from mcld.training.display import Display
-from mcld.training.loop import Loop
-from mcld.training.parts import build_parts
-from mcld.training.ranks import live_teacher
-from mcld.training.run import launch
-from mcld.training.stop import StopRequest
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
 

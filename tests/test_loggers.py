@@ -10,11 +10,11 @@ from mlflow.tracking import MlflowClient
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mcld import Logger
+from mcld.engine.stop import StopRequest
 from mcld.loggers import Logs
 from mcld.loggers.wandb import WandB
 from mcld.registry import REGISTRIES, register_logger
 from mcld.runs import RunDirectory
-from mcld.training.stop import StopRequest
 
 Mcld = Callable[..., tuple[int, str, str]]
 Row = Mapping[str, float]

@@ -10,10 +10,10 @@ import torch
 from tests.packages import JS, install
 
 from mcld import KD, LogitMethod, create_method
+from mcld.engine.stop import StopRequest
 from mcld.methods import Terms
 from mcld.registry import REGISTRIES
 from mcld.testing import check_logit_method
-from mcld.training.stop import StopRequest
 
 Mcld = Callable[..., tuple[int, str, str]]
 MODULE = f'''

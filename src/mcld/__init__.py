@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from mcld import functional as functional
     from mcld.api import Run as Run
     from mcld.api import distill as distill
     from mcld.api import evaluate as evaluate
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from mcld.api import train as train
     from mcld.contrast.info_nce import info_nce as info_nce
     from mcld.distiller import Distiller as Distiller
+    from mcld.engine.stop import Interrupted as Interrupted
     from mcld.errors import InputError as InputError
     from mcld.errors import RunError as RunError
     from mcld.images import ImageSpec as ImageSpec
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from mcld.registry import register_logger as register_logger
     from mcld.registry import register_method as register_method
     from mcld.registry import register_model as register_model
-    from mcld.training.stop import Interrupted as Interrupted
 
 # Where each public name lives. Looked up on first use, so that `from mcld import MCLD` imports torch and nothing else.
 _HOME = {
@@ -47,7 +46,7 @@ _HOME = {
     "FeatureMethod": "mcld.methods",
     "ImageSpec": "mcld.images",
     "InputError": "mcld.errors",
-    "Interrupted": "mcld.training.stop",
+    "Interrupted": "mcld.engine.stop",
     "RunError": "mcld.errors",
     "KD": "mcld.methods",
     "LogitMethod": "mcld.methods",
@@ -86,7 +85,6 @@ __all__ = [
     "create_model",
     "distill",
     "evaluate",
-    "functional",
     "info_nce",
     "load",
     "load_checkpoint",
@@ -100,8 +98,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "functional":
-        return importlib.import_module("mcld.functional")
     if name in _HOME:
         return getattr(importlib.import_module(_HOME[name]), name)
     raise AttributeError(f"module 'mcld' has no attribute {name!r}")

@@ -8,6 +8,12 @@ from typing import Any, TypeAlias
 from rich.console import Console
 from torch import nn
 
+from mcld.assembly.networks import load_run
+from mcld.assembly.objects import Objects
+from mcld.assembly.plan import default_run_name
+from mcld.commands.evaluate import evaluate_network
+from mcld.commands.run import resume as resume_run
+from mcld.commands.run import start
 from mcld.configs.compose import Command, settings_from, settings_from_yaml
 from mcld.configs.expand import expand
 from mcld.configs.schema import OBJECT, NetworkSettings, Train
@@ -15,18 +21,12 @@ from mcld.configs.values import with_values
 from mcld.configs.words import read
 from mcld.data import DataSet
 from mcld.data.own import own_data
+from mcld.display import Display
 from mcld.errors import InputError
 from mcld.evaluation import Accuracy
 from mcld.methods import Method
 from mcld.models import Network
 from mcld.runs import RunDirectory
-from mcld.training.display import Display
-from mcld.training.evaluate import evaluate_network
-from mcld.training.networks import load_run
-from mcld.training.objects import Objects
-from mcld.training.plan import default_run_name
-from mcld.training.run import resume as resume_run
-from mcld.training.run import start
 
 PathLike: TypeAlias = str | os.PathLike[str]
 Data: TypeAlias = PathLike | Mapping[str, Any] | DataSet | tuple[Any, Any]

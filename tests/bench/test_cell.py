@@ -10,18 +10,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from mcld.assembly.networks import load_run
 from mcld.bench.cell import run_cell
 from mcld.bench.report import write_report
 from mcld.bench.suite import Cell
 from mcld.bench.suite_file import read_suite
 from mcld.data import load_data
+from mcld.display import Display
+from mcld.engine.checkpoint import list_checkpoints
+from mcld.engine.stop import Interrupted
 from mcld.errors import InputError
 from mcld.evaluation.logits import network_logits
 from mcld.runs.results import RESULTS
-from mcld.training.checkpoint import list_checkpoints
-from mcld.training.display import Display
-from mcld.training.networks import load_run
-from mcld.training.stop import Interrupted
 
 Suite = Callable[..., Path]
 KEEP = ("baseline: KD", "baseline: KD\nkeep: kept")
@@ -90,7 +90,7 @@ def test_a_cell_that_was_stopped_goes_on_and_ends_the_same(suite: Suite) -> None
 
 
 def test_seed_k_starts_every_method_alike(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mcld.training import loop
+    from mcld.engine import loop
 
     seen: dict[str, list[torch.Tensor]] = {}
     original = loop.Loop.train

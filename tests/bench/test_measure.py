@@ -4,13 +4,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from mcld.assembly.networks import load_run
 from mcld.bench.measure import _teacher_logits
 from mcld.configs.compose import compose
 from mcld.configs.schema import Distill
 from mcld.data import load_data
 from mcld.evaluation.logits import network_logits
 from mcld.teacher import LiveTeacher
-from mcld.training.networks import load_run
 
 
 def test_the_teachers_logits_are_stored_with_their_sums(

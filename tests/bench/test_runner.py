@@ -14,9 +14,9 @@ from mcld.bench.cell import run_cell
 from mcld.bench.runner import Bench
 from mcld.bench.suite import Cell
 from mcld.bench.suite_file import read_suite
+from mcld.engine.stop import Interrupted
 from mcld.errors import RunError
 from mcld.files import lock_file
-from mcld.training.stop import Interrupted
 
 Suite = Callable[..., Path]
 Mcld = Callable[..., tuple[int, str, str]]

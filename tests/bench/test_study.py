@@ -2,9 +2,9 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
+from mcld.assembly.parts import build_method
 from mcld.bench.suite_file import read_suite
 from mcld.configs.schema import Distill
-from mcld.training.parts import build_method
 
 STUDY = Path(__file__).resolve().parents[2] / "benchmarks" / "study"
 

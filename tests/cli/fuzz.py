@@ -410,7 +410,7 @@ class _Hangs(Exception):  # noqa: N818 (not an error of the program's)
 @contextlib.contextmanager
 def _surroundings() -> Iterator[None]:
     """No network, an alarm, no compiler, and training that ends after a step."""
-    from mcld.training.loop import Loop
+    from mcld.engine.loop import Loop
 
     train = Loop.train
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from mcld.engine.checkpoint import list_checkpoints
+from mcld.engine.stop import StopRequest
 from mcld.models import create_model
 from mcld.runs import RunDirectory
-from mcld.training.checkpoint import list_checkpoints
-from mcld.training.stop import StopRequest
 
 Mcld = Callable[..., tuple[int, str, str]]
 QUICK = ["model=resnet8", "model.options.width=2", "schedule.epochs=1", "threads=1"]

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from mcld import create_model, load_checkpoint
+from mcld.assembly.networks import load_run
 from mcld.models import ModelSpec, Network
 from mcld.models.export import export_network
-from mcld.training.networks import load_run
 
 Mcld = Callable[..., tuple[int, str, str]]
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from mcld.assembly.networks import load_run
 from mcld.data import load_data
 from mcld.report.answers import read_answers
-from mcld.training.networks import load_run
 
 Mcld = Callable[..., tuple[int, str, str]]
 

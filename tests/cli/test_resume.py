@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mcld.configs.compose import settings_from_yaml
+from mcld.engine.stop import StopRequest
 from mcld.runs import RunDirectory
-from mcld.training.stop import StopRequest
 
 Mcld = Callable[..., tuple[int, str, str]]
 

@@ -8,7 +8,7 @@ import pytest
 
 from mcld.configs.compose import compose
 from mcld.configs.schema import Train
-from mcld.evaluation.transfer import linear_sgd
+from mcld.evaluation.probe import linear_sgd
 
 Mcld = Callable[..., tuple[int, str, str]]
 
@@ -24,7 +24,7 @@ def grey(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three epochs instead of 120."""
-    monkeypatch.setattr("mcld.training.transfer.linear_sgd", functools.partial(linear_sgd, epochs=3))
+    monkeypatch.setattr("mcld.commands.transfer.linear_sgd", functools.partial(linear_sgd, epochs=3))
 
 
 def test_runs_and_their_untrained_selves_side_by_side(
@@ -86,7 +86,7 @@ def test_a_transfer_that_was_cut_short_is_in_nobodys_way(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("mcld.training.transfer.probe", stop)
+        patch.setattr("mcld.commands.transfer.probe", stop)
         assert mcld(*words)[0] == 130
     assert not (tmp_path / "t").exists()
     (tmp_path / "t").mkdir()
@@ -94,7 +94,7 @@ def test_a_transfer_that_was_cut_short_is_in_nobodys_way(
     assert "holds the beginning of a transfer result" in mcld(*words)[2]
     assert mcld(*words, "--force")[0] == 0
     with monkeypatch.context() as patch:
-        patch.setattr("mcld.training.transfer.probe", stop)
+        patch.setattr("mcld.commands.transfer.probe", stop)
         assert mcld(*words, "--force")[0] == 130
     assert (tmp_path / "t" / "transfer.json").is_file()
     assert mcld("transfer", str(teacher), *arrays, "data.batch_size=1", "run=u")[0] == 2
@@ -105,7 +105,7 @@ def test_images_have_the_runs_own_size_where_the_data_set_can(
     mcld: Mcld, teacher: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Train] = []
-    monkeypatch.setattr("mcld.training.transfer.transfer", lambda runs, settings, **more: seen.append(settings))
+    monkeypatch.setattr("mcld.commands.transfer.transfer", lambda runs, settings, **more: seen.append(settings))
     for words in (["data=stl10"], ["data=tiny_imagenet", "data.image_size=64"], ["data=folder", "data.path=x"]):
         assert mcld("transfer", str(teacher), *words)[0] == 0
     assert [settings.data.image_size for settings in seen] == [8, 64, 8]

@@ -3,13 +3,13 @@ from pathlib import Path
 
 import pytest
 
+from mcld.assembly.parts import build_method
 from mcld.configs.compose import compose, settings_from_yaml, settings_to_yaml
 from mcld.configs.schema import Distill, Train
 from mcld.configs.values import with_values
 from mcld.configs.words import combinations, read
 from mcld.errors import InputError
 from mcld.methods import KD, MCLD, Combined
-from mcld.training.parts import build_method
 
 BASE = ["data=digits", "teacher=runs/teacher", "student=resnet8"]
 

@@ -1,9 +1,9 @@
 import pytest
 
+from mcld.assembly.limits import check_settings
 from mcld.configs.compose import compose
 from mcld.configs.schema import Distill, Train
 from mcld.errors import InputError
-from mcld.training.checks import check_settings
 
 BASE = ["data=digits", "teacher=runs/teacher", "student=resnet8"]
 

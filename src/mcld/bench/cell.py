@@ -7,16 +7,16 @@ from pathlib import Path
 
 from mcld.bench.measure import measure
 from mcld.bench.suite import Cell, difference
+from mcld.commands.run import resume, start
 from mcld.configs.compose import flatten, settings_from_yaml, with_absolute_paths
 from mcld.configs.schema import Distill
 from mcld.configs.values import with_values
 from mcld.data import load_data
+from mcld.display import Display
 from mcld.errors import InputError
 from mcld.files import atomic_write_bytes, atomic_write_text, holder, lock_file, read_file
 from mcld.runs import RunDirectory
 from mcld.runs.results import RESULTS, results_text
-from mcld.training.display import Display
-from mcld.training.run import resume, start
 
 
 def run_cell(cell: Cell, *, threads: int | None = None, display: Display | None = None) -> None:

@@ -9,8 +9,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mcld.assembly.choices import teacher_channels_last
+from mcld.assembly.networks import build_network, load_run
+from mcld.assembly.stores import Place, with_store
 from mcld.configs.schema import Distill
 from mcld.data import DataInfo, Split
+from mcld.display import Display
 from mcld.errors import InputError
 from mcld.evaluation.calibration import calibration_error
 from mcld.evaluation.logits import network_logits
@@ -19,10 +23,6 @@ from mcld.features import Features
 from mcld.models.network import Network
 from mcld.runs.results import WEIGHTS, pack_bits, pack_numbers
 from mcld.teacher import Header, LiveTeacher, plain_logits
-from mcld.training.choices import teacher_channels_last
-from mcld.training.display import Display
-from mcld.training.networks import build_network, load_run
-from mcld.training.stores import Place, with_store
 
 SHOWN_CLASSES, SHOWN_IMAGES = 10, 50
 """Of the picture of features: the first classes, and of each the first images."""

@@ -17,17 +17,17 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from mcld.assembly.limits import check_settings
+from mcld.assembly.parts import build_method
 from mcld.bench.cell import in_use, keep
 from mcld.bench.orphan import PARENT
 from mcld.bench.suite import Cell, Suite, key_of
 from mcld.configs.schema import Distill
+from mcld.engine.stop import Interrupted, StopRequest
 from mcld.errors import InputError, RunError
 from mcld.files import atomic_write_bytes, open_descriptor, read_file
 from mcld.plugins import plugin_words
 from mcld.runs import RunDirectory
-from mcld.training.checks import check_settings
-from mcld.training.parts import build_method
-from mcld.training.stop import Interrupted, StopRequest
 
 POLL = 0.2
 

@@ -10,8 +10,8 @@ from mcld.bench.runner import prepare
 from mcld.bench.suite import Cell, Suite
 from mcld.bench.suite_file import read_suite
 from mcld.configs.sweep import is_hydras, launch
+from mcld.engine.stop import Interrupted
 from mcld.errors import InputError, RunError, explain
-from mcld.training.stop import Interrupted
 
 
 def sweep(suite: Suite, cells: Sequence[Cell], words: Sequence[str], *, threads: int | None, console: Console) -> None:

@@ -41,8 +41,8 @@ def fit(command: Any, arguments: Sequence[str], usage: str) -> int:
         _preview(settings, given)
         return 0
 
-    from mcld.training.run import start
-    from mcld.training.stop import Interrupted
+    from mcld.commands.run import start
+    from mcld.engine.stop import Interrupted
 
     try:
         start(settings, force=given.force)
@@ -54,9 +54,9 @@ def fit(command: Any, arguments: Sequence[str], usage: str) -> int:
 
 def _preview(settings: Any, given: argparse.Namespace) -> None:
     """What ``--cfg`` and ``--dry-run`` ask for."""
+    from mcld.assembly.parts import build_parts
+    from mcld.commands.dry_run import dry_run
     from mcld.configs.values import with_values
-    from mcld.training.dry_run import dry_run
-    from mcld.training.parts import build_parts
 
     if given.cfg:
         download = getattr(settings.data, "download", False)
@@ -69,12 +69,12 @@ def _preview(settings: Any, given: argparse.Namespace) -> None:
 
 def _sweep(command: Any, given: argparse.Namespace) -> int:
     """All combinations, by the launcher that is asked for; a failed run is reported and does not stop the others."""
+    from mcld.commands.run import start
     from mcld.configs.compose import compose
     from mcld.configs.sweep import is_hydras, launch
     from mcld.configs.values import with_values
     from mcld.configs.words import combinations, read, several
-    from mcld.training.run import start
-    from mcld.training.stop import Interrupted
+    from mcld.engine.stop import Interrupted
 
     words = read(command, [word for word in given.words if not is_hydras(word)])
     folder = f"runs/sweep-{datetime.datetime.now():%Y%m%d-%H%M%S}"

@@ -64,7 +64,7 @@ def main(arguments: Sequence[str]) -> int:
     cells = select(suite.cells(), given.only)
 
     from mcld.bench.runner import Bench, prepare
-    from mcld.training.stop import Interrupted
+    from mcld.engine.stop import Interrupted
 
     if given.dry_run:
         left = {cell.id for cell in prepare(suite, cells)}
@@ -97,7 +97,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _run_one(suite: Any, id: str, threads: int) -> int:
     from mcld.bench.cell import run_cell
-    from mcld.training.stop import Interrupted
+    from mcld.engine.stop import Interrupted
 
     cell = suite.cell(id)
     try:

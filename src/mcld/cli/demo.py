@@ -15,8 +15,8 @@ def main(arguments: Sequence[str]) -> int:
     if given.seeds < 1:
         raise InputError(f"--seeds {given.seeds}; expected at least 1")
 
-    from mcld.demo import run_demo
-    from mcld.training.stop import Interrupted
+    from mcld.commands.demo import run_demo
+    from mcld.engine.stop import Interrupted
 
     try:
         run_demo(given.run, given.seeds)

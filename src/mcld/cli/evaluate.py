@@ -28,11 +28,11 @@ def main(arguments: Sequence[str]) -> int:
         said = f"{len(networks)} networks ({' '.join(networks)})" if networks else "no network"
         raise InputError(f"{said} in the command; expected a run directory or a model: mcld evaluate RUN data=NAME")
 
+    from mcld.commands.evaluate import evaluate_network
     from mcld.configs.compose import compose, settings_from_yaml
     from mcld.configs.schema import Train
+    from mcld.display import Display
     from mcld.runs import RunDirectory
-    from mcld.training.display import Display
-    from mcld.training.evaluate import evaluate_network
 
     network = networks[0]
     words = [f"model={network}", *settings_words]

@@ -27,8 +27,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--force", action="store_true", help="replace what is there")
     given = parser.parse_args(list(arguments))
 
+    from mcld.assembly.networks import load_run, unfinished, weights_line
     from mcld.models.export import export_network
-    from mcld.training.networks import load_run, unfinished, weights_line
 
     network = load_run(given.run, given.weights)
     for line in [weights_line(given.run, given.weights), *unfinished(given.run)]:

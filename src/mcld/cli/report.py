@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--force", action="store_true", help="replace a page that is there")
     given = parser.parse_args(list(arguments))
 
-    from mcld.training.report import report_runs
+    from mcld.commands.report import report_runs
 
     out = Path(given.out) if given.out else None
     page = report_runs(given.runs, out, force=given.force, tell=lambda line: print(printable(line)))

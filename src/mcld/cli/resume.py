@@ -11,8 +11,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("run", metavar="RUN", help="the run directory")
     given = parser.parse_args(list(arguments))
 
-    from mcld.training.run import resume
-    from mcld.training.stop import Interrupted
+    from mcld.commands.run import resume
+    from mcld.engine.stop import Interrupted
 
     try:
         resume(given.run)

@@ -32,10 +32,10 @@ def main(arguments: Sequence[str]) -> int:
     if others:
         raise InputError(f"cannot read {others[0]!r}; expected key=value, such as teacher={others[0]}")
 
+    from mcld.commands.teacher_logits import check_stores, fill_stores
     from mcld.configs.compose import compose
     from mcld.configs.schema import Distill
-    from mcld.training.fill import check_stores, fill_stores
-    from mcld.training.stop import Interrupted
+    from mcld.engine.stop import Interrupted
 
     settings = compose("distill", ["student=none", *words])  # with no student: it changes nothing here
     assert isinstance(settings, Distill)

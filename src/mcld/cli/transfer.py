@@ -35,11 +35,11 @@ def main(arguments: Sequence[str]) -> int:
     if len(set(runs)) < len(runs):
         raise InputError(f"a run is named twice: {' '.join(runs)}")
 
+    from mcld.assembly.sizes import common_size
+    from mcld.commands.transfer import transfer
     from mcld.configs.compose import compose
     from mcld.configs.schema import Train
     from mcld.configs.values import with_values
-    from mcld.training.sizes import common_size
-    from mcld.training.transfer import transfer
 
     settings = compose("train", ["model=none", *words])
     if hasattr(settings.data, "image_size") and not any(word.startswith("data.image_size=") for word in words):

@@ -6,8 +6,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from mcld.assembly.schedule import Schedule
 from mcld.options import MISSING
-from mcld.training.schedule import Schedule
 
 OBJECT = "<object>"
 """The name of what was given as an object from Python."""
