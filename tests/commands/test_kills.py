@@ -80,8 +80,8 @@ class Killer:
                 try:
                     process.communicate(timeout=self.rng.uniform(0.1, 0.8) * self.seconds)
                 except subprocess.TimeoutExpired:
-                    victims = [process.pid, *children(process.pid)]
-                    os.kill(self.rng.choice(victims), signal.SIGKILL)  # of several ranks any, or a worker
+                    ranks = children(process.pid) if "devices=2" in self.words else []
+                    os.kill(self.rng.choice([process.pid, *ranks]), signal.SIGKILL)
                     killed += 1
             out, _ = process.communicate(timeout=600)
             assert process.returncode in (0, 1, -signal.SIGKILL), out
