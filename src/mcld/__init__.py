@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from mcld import functional as functional
     from mcld.api import Run as Run
     from mcld.api import distill as distill
     from mcld.api import evaluate as evaluate
@@ -85,6 +86,7 @@ __all__ = [
     "create_model",
     "distill",
     "evaluate",
+    "functional",
     "info_nce",
     "load",
     "load_checkpoint",
@@ -98,6 +100,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "functional":
+        return importlib.import_module("mcld.functional")
     if name in _HOME:
         return getattr(importlib.import_module(_HOME[name]), name)
     raise AttributeError(f"module 'mcld' has no attribute {name!r}")

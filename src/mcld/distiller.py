@@ -197,7 +197,7 @@ class Distiller(nn.Module):
             known = None if train_labels is None else torch.as_tensor(train_labels)
             self.method.prepare(ours, theirs, 0 if known is None else len(known), epochs or 0, known)
         if (weights := next(student.parameters(), None)) is not None:
-            self.method.to(weights.device)
+            self.method.to(weights.device)  # its dtype is its own: losses are computed in at least float32
 
     @property
     def teacher(self) -> nn.Module | None:

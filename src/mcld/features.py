@@ -230,7 +230,8 @@ class Features:
         first = next((m for m in self._model.modules() if isinstance(m, nn.Conv2d)), None)
         weights = next(iter(self._model.parameters()), None)
         channels = 3 if first is None else first.in_channels
-        return torch.zeros(1, channels, *self._size, device=None if weights is None else weights.device)
+        blank = torch.zeros(1, channels, *self._size)
+        return blank if weights is None else blank.to(weights)
 
 
 def _halves(outputs: Outputs) -> Outputs:

@@ -42,7 +42,8 @@ def find_stages(model: nn.Module, run: Run, what: str, name: str) -> list[str]:
         resolutions = _last_run_of_each_size(anywhere, sizes)
         if len(resolutions) > 1:
             return resolutions
-        found = found or _spread(_longest_row(model, anywhere))
+        blocks = _spread(_longest_row(model, anywhere))
+        found = blocks if len(blocks) > len(found) else found
     if found:
         return found
     right = ", ".join(path for path, _ in model.named_children())

@@ -101,6 +101,9 @@ class Method(nn.Module):
     """Terms that are the task itself, such as cross-entropy of a second view, and not learnt from the teacher."""
     target_terms: frozenset[str] = frozenset()
     """Terms about the label's class alone, where others are about the other classes (``optimizer=deepkd``)."""
+    keeps: bool = False
+    """Whether it keeps something from step to step, or learns: projectors, banks. Others are functions, too
+    (:mod:`mcld.functional`)."""
     reuses_classifier: bool = False
     """Whether the student is built with a projector and the teacher's own last layer in place of its last layer."""
     training_bank: bool = False

@@ -55,6 +55,7 @@ class Combined(Method):
         self.task_terms = self._named("task_terms")
         self.target_terms = self._named("target_terms")
         self.training_bank = any(methods[name].training_bank for name in self.weights)
+        self.keeps = any(methods[name].keeps for name in self.weights)
         self.ce_weight = max(methods[name].ce_weight for name in self.weights)
 
     def _named(self, attribute: str) -> frozenset[str]:

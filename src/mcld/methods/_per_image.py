@@ -46,6 +46,7 @@ class PerImage(Method):
                 f"of is {self.of!r}, which does not treat each image by itself, on logits of one view; expected one "
                 f"that does: {', '.join(per_image_methods())}"
             )
+        self.keeps = self.inner.keeps
         self.ce_weight, self.target_terms = self.inner.ce_weight, self.inner.target_terms
 
     def defaults(self, cls: type[Method]) -> dict[str, Any]:

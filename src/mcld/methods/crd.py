@@ -115,6 +115,7 @@ class CRD(FeatureMethod):
     title = "tell an image's own teacher embedding from many others'"
     paper = "Tian, Krishnan, Isola, ICLR 2020"
     year = 2019
+    keeps = True
     family = "relations"
     needs = POOLED
 

@@ -70,6 +70,7 @@ class CTKD(LogitMethod):
     title = "KD whose temperature is learnt against the student"
     paper = "Li, Li, Yang, Zhao, Song, Luo, Li, Yang, AAAI 2023"
     year = 2022
+    keeps = True
     requires_global_batch = False
     ce_weight = 0.1
 

@@ -59,6 +59,7 @@ class FitNet(FeatureMethod):
     title = "match the maps of a middle stage, through a learnt projection"
     paper = "Romero et al., ICLR 2015"
     year = 2015
+    keeps = True
     family = "features"
     needs = MAPS
     requires_global_batch = True  # by the batch normalisation of what it learns

@@ -63,6 +63,7 @@ class FT(FeatureMethod):
     title = "match a learnt paraphrase of the teacher's last maps"
     paper = "Kim, Park, Kwak, NeurIPS 2018"
     year = 2018
+    keeps = True
     family = "features"
     needs = MAPS
     requires_global_batch = True  # by the batch normalisation of what it learns

@@ -109,6 +109,7 @@ class OFA(FeatureMethod):
     title = "the teacher's logits for every stage of a student of another family"
     paper = "Hao, Guo, Han, Tang, Hu, Wang, Xu, NeurIPS 2023"
     year = 2023
+    keeps = True
     needs = frozenset({"logits", "maps", "pooled"})
     requires_global_batch = True
     presets = {  # noqa: RUF012 - declared as a ClassVar in Method

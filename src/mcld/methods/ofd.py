@@ -82,6 +82,7 @@ class OFD(FeatureMethod):
     title = "match the maps where the teacher responds"
     paper = "Heo, Kim, Yun, Park, Kwak, Choi, ICCV 2019"
     year = 2019
+    keeps = True
     family = "features"
     needs = MAPS
     requires_global_batch = True  # by the batch normalisation of what it learns

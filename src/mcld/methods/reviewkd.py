@@ -99,6 +99,7 @@ class ReviewKD(FeatureMethod):
     title = "match each stage by the student's deeper stages, fused by attention"
     paper = "Chen, Liu, Zhao, Jia, CVPR 2021"
     year = 2021
+    keeps = True
     family = "features"
     needs = frozenset({"logits", "maps", "pooled"})
     requires_global_batch = True  # by the batch normalisation of what it learns

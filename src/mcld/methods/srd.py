@@ -51,6 +51,7 @@ class SRD(FeatureMethod):
     title = "match pooled features by a linear projector and a log-sum"
     paper = "Miles, Mikolajczyk, AAAI 2024"
     year = 2023
+    keeps = True
     family = "features"
     needs = POOLED
     presets = {"imagenet": {"weight": 2.0}}  # noqa: RUF012 - declared as a ClassVar in Method

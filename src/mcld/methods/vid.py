@@ -70,6 +70,7 @@ class VID(FeatureMethod):
     title = "keep the information about the teacher's maps, as a Gaussian bound"
     paper = "Ahn et al., CVPR 2019"
     year = 2019
+    keeps = True
     family = "features"
     needs = MAPS
     requires_global_batch = False

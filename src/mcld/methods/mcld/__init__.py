@@ -132,6 +132,7 @@ class MCLD(Method):
         if isinstance(bank, int) and bank < -1:
             raise InputError(f"bank is {bank}; expected a number of rows, at least 0, or -1 for all training images")
         self.bank = CandidateBank(0, saved=False) if self.training_bank else CandidateBank(bank)
+        self.keeps = bool(bank)
         if bank:
             self._check_bank_use()
 
