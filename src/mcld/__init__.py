@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from mcld.api import Run as Run
     from mcld.api import distill as distill
     from mcld.api import evaluate as evaluate
+    from mcld.api import export as export
     from mcld.api import load as load
     from mcld.api import resume as resume
     from mcld.api import train as train
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from mcld.engine.stop import Interrupted as Interrupted
     from mcld.errors import InputError as InputError
     from mcld.errors import RunError as RunError
+    from mcld.exports import Export as Export
     from mcld.images import ImageSpec as ImageSpec
     from mcld.loggers import Logger as Logger
     from mcld.methods import KD as KD
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from mcld.models import create_model as create_model
     from mcld.models import load_checkpoint as load_checkpoint
     from mcld.registry import register_data as register_data
+    from mcld.registry import register_export as register_export
     from mcld.registry import register_logger as register_logger
     from mcld.registry import register_method as register_method
     from mcld.registry import register_model as register_model
@@ -42,8 +45,10 @@ _HOME = {
     "resume": "mcld.api",
     "load": "mcld.api",
     "evaluate": "mcld.api",
+    "export": "mcld.api",
     "distill": "mcld.api",
     "Run": "mcld.api",
+    "Export": "mcld.exports",
     "FeatureMethod": "mcld.methods",
     "ImageSpec": "mcld.images",
     "InputError": "mcld.errors",
@@ -61,6 +66,7 @@ _HOME = {
     "info_nce": "mcld.contrast.info_nce",
     "load_checkpoint": "mcld.models",
     "register_data": "mcld.registry",
+    "register_export": "mcld.registry",
     "register_logger": "mcld.registry",
     "register_method": "mcld.registry",
     "register_model": "mcld.registry",
@@ -70,6 +76,7 @@ __all__ = [
     "KD",
     "MCLD",
     "Distiller",
+    "Export",
     "FeatureMethod",
     "ImageSpec",
     "InputError",
@@ -86,11 +93,13 @@ __all__ = [
     "create_model",
     "distill",
     "evaluate",
+    "export",
     "functional",
     "info_nce",
     "load",
     "load_checkpoint",
     "register_data",
+    "register_export",
     "register_logger",
     "register_method",
     "register_model",

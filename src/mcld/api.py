@@ -198,6 +198,57 @@ def evaluate(
     return evaluate_network(chosen, _display(quiet), objects)
 
 
+def export(
+    run: PathLike,
+    *,
+    format: str,
+    out: PathLike | None = None,
+    weights: str = "last",
+    preprocess: bool = True,
+    threads: int | None = None,
+    force: bool = False,
+    quiet: bool = False,
+    data: DataSet | tuple[Any, Any] | None = None,
+    model: nn.Module | None = None,
+    teacher: nn.Module | None = None,
+) -> Path:
+    """Write a run's network for other software: ``mcld export`` from Python.
+
+    Args:
+        run: its directory.
+        format: ``onnx``, ``onnx-int8``, ``openvino``, ``torch``, ``safetensors``, ``repdistiller``, or one of your own.
+        out: the folder for the files; by default ``export`` in the run directory.
+        weights: ``last`` or ``best``.
+        preprocess: whether the normalisation is part of the export.
+        threads: of the CPU for the measurements.
+        force: replace files that are there.
+        quiet: print nothing.
+        data: the objects that the run was made with, if any.
+        model: see ``data``: another network of the same class, which gets the weights.
+        teacher: see ``data``.
+
+    Returns:
+        The file; beside it ``FILE.json`` has what was measured.
+
+    Raises:
+        InputError: for what cannot be exported, and for files that are there.
+        RunError: when the export does not answer as the network does; nothing is written then.
+    """
+    from mcld.commands.export import export_run
+
+    return export_run(
+        os.fspath(run),
+        format,
+        out=None if out is None else os.fspath(out),
+        weights=weights,
+        preprocess=preprocess,
+        threads=threads,
+        force=force,
+        objects=Objects(None if data is None else _data_set(data), model, teacher),
+        tell=_display(quiet).line,
+    )
+
+
 def load(run: PathLike, *, weights: str = "last", model: nn.Module | None = None) -> Network:
     """The trained network of a run: a module from images (uint8, or floating point from 0 to 1) to logits.
 

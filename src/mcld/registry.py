@@ -21,6 +21,7 @@ from mcld.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
     from mcld.data import DataEntry
+    from mcld.exports import Export
     from mcld.loggers import Logger
     from mcld.methods import Method
     from mcld.models import ModelEntry
@@ -274,6 +275,7 @@ MODELS: "Registry[ModelEntry]" = Registry(
 
 LOGGERS: "Registry[type[Logger]]" = Registry("logger", "mcld.loggers", "mcld.loggers")
 DATA: "Registry[DataEntry]" = Registry("data set", "mcld.data", "mcld.data", named_by_file=False)
+EXPORTS: "Registry[type[Export]]" = Registry("export format", "mcld.exports", "mcld.exports", named_by_file=False)
 
 
 def register_logger(name: str) -> Callable[[ClassT], ClassT]:
@@ -289,6 +291,25 @@ def register_logger(name: str) -> Callable[[ClassT], ClassT]:
         if not (isinstance(cls, type) and issubclass(cls, Logger)):
             raise InputError(f"the logger {name!r} is {cls!r}; expected a subclass of mcld.Logger")
         LOGGERS.add(name, cls)
+        cls.name = name
+        return cls
+
+    return register
+
+
+def register_export(name: str) -> Callable[[ClassT], ClassT]:
+    """Register a class that writes trained networks for others: ``@mcld.register_export("mine")``.
+
+    Raises:
+        InputError: for a name that is taken, naming both, or for what is no subclass of ``mcld.Export``.
+    """
+
+    def register(cls: ClassT) -> ClassT:
+        from mcld.exports import Export
+
+        if not (isinstance(cls, type) and issubclass(cls, Export)):
+            raise InputError(f"the export format {name!r} is {cls!r}; expected a subclass of mcld.Export")
+        EXPORTS.add(name, cls)
         cls.name = name
         return cls
 
@@ -388,7 +409,14 @@ def register_data(name: str, title: str, *, needs: str = "your path") -> Callabl
 METHODS.adopt = lambda name, source: register_method(name)(source)
 LOGGERS.adopt = lambda name, source: register_logger(name)(source)
 MODELS.adopt = lambda name, source: register_model(name)(source)
+EXPORTS.adopt = lambda name, source: register_export(name)(source)
 DATA.adopt = lambda name, source: register_data(name, (source.__doc__ or "").partition("\n")[0])(source)
 
-REGISTRIES: dict[str, Registry[Any]] = {"method": METHODS, "model": MODELS, "data": DATA, "logger": LOGGERS}
+REGISTRIES: dict[str, Registry[Any]] = {
+    "method": METHODS,
+    "model": MODELS,
+    "data": DATA,
+    "logger": LOGGERS,
+    "export": EXPORTS,
+}
 """All of them, by a word for what they hold."""

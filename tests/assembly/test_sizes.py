@@ -53,7 +53,7 @@ def test_a_runs_own_size_is_used_and_said(mcld: Mcld, photos: list[str], tmp_pat
     status, out, _ = mcld("transfer", "T", *photos, *quick, "--protocol", "probe", "run=t")
     assert (status, "2 classes, 16×16 px" in out) == (0, True)
     assert "warning" not in out
-    status, out, _ = mcld("export", "T", "--layout", "plain", "--out", "e")
+    status, out, _ = mcld("export", "T", "--format", "safetensors", "--out", "e")
     assert (status, "it was trained on images of 16×16 px scaled to 0..1" in out) == (0, True)
 
 

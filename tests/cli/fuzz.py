@@ -150,10 +150,11 @@ FLAGS = {
     "train": ["--dry-run", "--force", "--cfg", "--cfg job", "--cfg all", "-m", "--help", "-x", "--multirun", "--dry"],
     "evaluate": ["--help", "--force", "-h", "--", "-1"],
     "export": [
-        "--layout plain",
-        "--layout repdistiller",
-        "--layout x",
+        "--format safetensors",
+        "--format repdistiller",
+        "--format x",
         "--weights best",
+        "--no-preprocess",
         "--weights x",
         "--out e",
         "--force",
@@ -305,7 +306,7 @@ class Generator:
         return {
             "evaluate": ["T", *self.random.choice([[], DATA]), "threads=1"],
             "transfer": ["S", *DATA, "--protocol", "probe", run, "threads=1"],
-            "export": ["T", "--layout", "plain", "--out", f"exported{self.lines}"],
+            "export": ["T", "--format", "safetensors", "--out", f"exported{self.lines}"],
             "bench": ["suite.yaml", "--dry-run"],
             "resume": ["S"],
         }[command]

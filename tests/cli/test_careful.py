@@ -90,7 +90,7 @@ def test_asked_to_stop_when_an_epoch_has_one_step(
     assert "everything is saved; go on with: mcld resume run" in out
     run = RunDirectory(tmp_path / "run")
     assert [path.name[:10] for path in list_checkpoints(run.checkpoints)] == ["epoch00001"]
-    for command in (["evaluate", "run"], ["export", "run", "--layout", "plain", "--out", "x"]):
+    for command in (["evaluate", "run"], ["export", "run", "--format", "safetensors", "--out", "x"]):
         assert "the run run is not finished: epoch 1 of 3" in mcld(*command)[1]
     words = ("transfer", "run", *arrays, "threads=1", "--protocol", "probe", "run=t")
     assert "the run run is not finished: epoch 1 of 3" in mcld(*words)[1]

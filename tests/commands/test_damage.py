@@ -39,7 +39,7 @@ def test_the_digest_is_shown(mcld: Mcld, teacher: Path) -> None:
         kept = read_digests(teacher / f"{which}.safetensors")
         assert kept is not None
         assert f"model {teacher}: {which} weights, sha256 {kept.weights[:16]}, as they were written\n" in out
-    status, out, _ = mcld("export", str(teacher), "--layout", "plain", "--out", "e")
+    status, out, _ = mcld("export", str(teacher), "--format", "safetensors", "--out", "e")
     assert (status, "last weights, sha256 " in out) == (0, True)
     assert read_digests(Path("e/model.safetensors")) == kept_of(teacher)
 
@@ -48,8 +48,8 @@ def test_no_command_takes_damaged_weights(mcld: Mcld, arrays: list[str], damaged
     for words in (
         ["evaluate", "damaged"],
         ["evaluate", "damaged", "model.weights=best"],
-        ["export", "damaged", "--layout", "plain", "--out", "e"],
-        ["export", "damaged", "--layout", "repdistiller", "--weights", "best", "--out", "e"],
+        ["export", "damaged", "--format", "safetensors", "--out", "e"],
+        ["export", "damaged", "--format", "repdistiller", "--weights", "best", "--out", "e"],
         ["transfer", "damaged", *arrays, "run=t"],
         ["distill", *arrays, "teacher=damaged", *STUDENT, "run=r"],
         ["distill", *arrays, f"teacher={teacher}", *STUDENT[2:], "student=damaged", "run=r"],

@@ -88,7 +88,7 @@ def test_with_nothing_else_left_one_line_says_so(mcld: Mcld, run: Path, tmp_path
     assert (tmp_path / "run" / "last.safetensors").read_bytes() == before
 
 
-@pytest.mark.parametrize("command", ["resume", "evaluate", "export --layout plain"])
+@pytest.mark.parametrize("command", ["resume", "evaluate", "export --format safetensors"])
 @pytest.mark.parametrize("harm", ["bomb", "recursion", "pipe", "link"])
 def test_a_run_directory_of_somebody_else_neither_hangs_nor_leads_elsewhere(
     mcld: Mcld, run: Path, tmp_path: Path, command: str, harm: str

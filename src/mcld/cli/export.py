@@ -1,40 +1,52 @@
 """``mcld export``."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from mcld.cli.main import Parser
 from mcld.text import printable
 
 EPILOG = """\
-layouts:
+formats:
+  onnx          one file for ONNX Runtime and many others: batches of any size, from images uint8 (batch, height, width,
+                channels) of the network's size to logits and probabilities; needs mcld[export]
+  onnx-int8     the same in 8-bit integers, calibrated on the run's training images; needs mcld[export]
+  openvino      OpenVINO's files; needs mcld[openvino]
+  torch         a torch.export program, which PyTorch runs without the network's code
+  safetensors   the weights and model.json (architecture, classes, normalisation)
   repdistiller  one file {"model": state dict} of torch.save, as RepDistiller, mdistiller and their descendants load
-                their CIFAR networks: model_dict[NAME](num_classes=C).load_state_dict(torch.load(FILE)["model"]).
-                For the networks that they have; no others exist there.
-  plain         a folder with model.safetensors (the state dict) and model.json (architecture, classes, normalisation)
+                their CIFAR networks
 
-These networks do not normalise: give them images scaled to 0..1, minus the mean, divided by the std that are printed.
+Every export is read back and compared with the network on the run's validation images before it is put in its place.
+The table shows accuracy, size and latency beside the teacher's; it is kept as FILE.json. Beside an ONNX file is use.py,
+which classifies photos with onnxruntime, numpy and Pillow alone.
+
+  mcld export runs/small --format onnx
+  python runs/small/export/use.py runs/small/export/model.onnx photo.jpg
 """
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
-    parser = Parser("export", "RUN --layout repdistiller|plain [--weights last|best] [--out PATH] [--force]", EPILOG)
+    parser = Parser("export", "RUN --format NAME [--weights last|best] [--out FOLDER] [--force]", EPILOG)
     parser.add_argument("run", metavar="RUN", help="a run directory")
-    parser.add_argument("--layout", required=True, metavar="NAME", help="repdistiller or plain; see below")
+    parser.add_argument("--format", required=True, metavar="NAME", help="see below")
     parser.add_argument("--weights", default="last", metavar="WHICH", help="last or best (default: last)")
-    parser.add_argument("--out", metavar="PATH", help="where to write (default: beside the run)")
+    parser.add_argument("--no-preprocess", action="store_true", help="leave the normalisation out of the graph")
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads of the measurements (default: torch's)")
+    parser.add_argument("--out", metavar="FOLDER", help="where to write (default: the folder export in the run)")
     parser.add_argument("--force", action="store_true", help="replace what is there")
     given = parser.parse_args(list(arguments))
 
-    from mcld.assembly.networks import load_run, unfinished, weights_line
-    from mcld.models.export import export_network
+    from mcld.commands.export import export_run
 
-    network = load_run(given.run, given.weights)
-    for line in [weights_line(given.run, given.weights), *unfinished(given.run)]:
-        print(printable(line))
-    default = Path(given.run).resolve()
-    out = Path(given.out) if given.out else default.with_name(f"{default.name}-{given.weights}")
-    for line in export_network(network, given.layout, out, named=given.out is not None, force=given.force):
-        print(printable(line))
+    export_run(
+        given.run,
+        given.format,
+        out=given.out,
+        weights=given.weights,
+        preprocess=not given.no_preprocess,
+        threads=given.threads,
+        force=given.force,
+        tell=lambda line: print(printable(line), flush=True),
+    )
     return 0

@@ -25,7 +25,7 @@ COMMANDS = {
     "bench": "Compare methods: a grid of runs from one suite file, on test data of its own, with a report.",
     "published": "List the published results of the field that one command runs again here.",
     "transfer": "Measure what a trained network has learnt by training a linear classifier on its features.",
-    "export": "Write a trained network's weights for other code bases.",
+    "export": "Write a trained network for other software (ONNX, 8-bit integers, OpenVINO, torch.export, weights).",
     "methods": "List the distillation methods, or one method's options.",
     "models": "List the networks that can be teachers and students.",
     "data": "List the data sets, or one data set's options.",

@@ -31,6 +31,8 @@ RUN = Owned(
         "checkpoints",
         "tensorboard",
         "logs",
+        "export",
+        "export-best",
     },
     marks=MARKS,
     begun=MARKS - {"config.yaml"},  # which is written last
@@ -54,6 +56,7 @@ class RunDirectory:
     ``checkpoints/``          the state that ``mcld resume`` continues from
     ``tensorboard/``          the curves for TensorBoard
     ``logs/``                 what other loggers keep here, each in a folder of its name
+    ``export/``               what ``mcld export`` wrote; ``export-best/`` for the best weights
     ``results.json``          what ``mcld bench`` measured on its test data
     ========================  ======================================================================================
     """
