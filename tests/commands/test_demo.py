@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from mcld import demo
+from mcld.commands import demo
 from mcld.runs import RunDirectory
 
 Mcld = Callable[..., tuple[int, str, str]]
