@@ -1,6 +1,7 @@
 """Files of code that a person names, and what a run remembers of them."""
 
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -100,6 +101,15 @@ def test_a_plugin_that_cannot_be_is_one_line(mcld: Mcld, tmp_path: Path, content
     assert said in err
     assert err.count("\n") == 1
     assert not loaded_plugins()
+
+
+def test_a_plugin_that_is_no_file_is_not_waited_for(mcld: Mcld, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "my.py")
+    assert mcld("methods", "--plugin", "my.py") == (
+        2,
+        "",
+        "mcld: --plugin my.py cannot be read: it is a pipe, no file\n",
+    )
 
 
 def test_what_a_broken_plugin_had_registered_is_forgotten(tmp_path: Path) -> None:

@@ -13,6 +13,11 @@ from mcld.files import append_text
 from mcld.text import printable
 
 
+def plain_console() -> Console:
+    """A terminal that shows text as it is: no ``[word]`` of a path is taken for markup, no ``:word:`` for a picture."""
+    return Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+
+
 class Display:
     """Prints lines to the terminal and to the run's log, and draws the progress bar.
 
@@ -23,7 +28,8 @@ class Display:
     """
 
     def __init__(self, console: Console | None = None, *, silent: bool = False, brief: bool = False) -> None:
-        self.console = console or Console(highlight=False, soft_wrap=True, quiet=silent)
+        self.console = console or plain_console()
+        self.console.quiet = self.console.quiet or silent
         self.silent = silent
         self.brief = brief
         self._log: Path | None = None

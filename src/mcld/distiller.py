@@ -196,6 +196,8 @@ class Distiller(nn.Module):
             theirs = ours if self.teacher_features is None else self.teacher_features.shapes()
             known = None if train_labels is None else torch.as_tensor(train_labels)
             self.method.prepare(ours, theirs, 0 if known is None else len(known), epochs or 0, known)
+            if self.teacher_features is not None and not self.method.needs <= LOGITS:
+                self.method.check_networks(self.student_features.run_blank(), self.teacher_features.run_blank())
         if (weights := next(student.parameters(), None)) is not None:
             self.method.to(weights.device)  # its dtype is its own: losses are computed in at least float32
 

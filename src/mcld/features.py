@@ -105,7 +105,7 @@ class Features:
             for name in maps or ():
                 named_module(self._model, name, where(what="maps"), self._name)
             self._maps = (
-                list(maps) if maps else find_stages(self._model, self._run_blank, where(what="maps"), self._name)
+                list(maps) if maps else find_stages(self._model, self.run_blank, where(what="maps"), self._name)
             )
             taps = [Tap(name, before=False) for name in self._maps]
             if preactivation and not maps:
@@ -147,7 +147,7 @@ class Features:
         """
         if self.needs <= LOGITS:
             return Shapes(self.network.spec.num_classes if isinstance(self.network, Network) else 0)
-        outputs = self._run_blank()
+        outputs = self.run_blank()
         classes = outputs.logits.shape[1]
         if self._head is not None and self._head.out_features != classes:
             linears = {n: m for n, m in self._model.named_modules() if isinstance(m, nn.Linear)}
@@ -203,7 +203,12 @@ class Features:
         if self._recording:  # one that works in place is about to change what it got
             self._found[key] = inputs[0].clone() if getattr(module, "inplace", False) else inputs[0]
 
-    def _run_blank(self) -> Outputs:
+    def run_blank(self) -> Outputs:
+        """The outputs for one black image, in evaluation mode and without gradients.
+
+        Raises:
+            InputError: when the network cannot be run so.
+        """
         blank = self._blank()
         try:
             with _evaluating(self.network):

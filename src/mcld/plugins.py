@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mcld.errors import InputError
+from mcld.files import read_file
 from mcld.registry import REGISTRIES
 
 
@@ -67,7 +68,7 @@ def load_plugin(file: str) -> Plugin:
     if path.suffix != ".py":
         raise InputError(f"--plugin {file}: expected a file of Python code, NAME.py")
     try:
-        content = path.resolve().read_bytes()
+        content = read_file(path)
     except FileNotFoundError as error:
         raise InputError(f"--plugin {file}: no such file") from error
     except OSError as error:

@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from mcld.assembly.networks import load_run
@@ -24,6 +26,8 @@ from mcld.evaluation.logits import network_logits
 from mcld.runs.results import RESULTS
 
 Suite = Callable[..., Path]
+Mcld = Callable[..., tuple[int, str, str]]
+QUICK = ["schedule.epochs=1", "threads=1"]
 KEEP = ("baseline: KD", "baseline: KD\nkeep: kept")
 
 
@@ -126,3 +130,37 @@ def test_what_is_in_the_way_is_said(suite: Suite, arrays: list[str]) -> None:
     (cell.run / RESULTS).write_text('{"format": 1}')
     with pytest.raises(InputError, match=r"results.json cannot be read \(KeyError"):
         cell.finished()
+
+
+def test_images_have_the_size_that_the_teacher_was_trained_at(suite: Suite, mcld: Mcld, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for split in ("train", "val", "test"):
+        for label, name in enumerate(("dark", "light")):
+            folder = tmp_path / "photos" / split / name
+            folder.mkdir(parents=True)
+            for number in range(12):
+                image = rng.integers(0, 100, (64, 64, 3)) + 120 * label
+                Image.fromarray(image.astype(np.uint8)).save(folder / f"{number}.png")
+    data = "data=folder data.path=photos data.workers=0 data.cache=off data.batch_size=12"
+    assert mcld("train", *data.split(), "data.image_size=16", *QUICK, "model=resnet8", "run=T")[0] == 0
+    text = suite().read_text()
+    common, teacher, test = (
+        next(line for line in text.splitlines() if line.startswith(key)) for key in ("common", "teacher", "test")
+    )
+    more = "teacher.allow_near_chance=true schedule.epochs=1"
+    words = ((common, f"common: {data} {more}"), (teacher, "teacher: T"), (test, "test: data.val=test"))
+    cell = cells(suite(*words))["small/kd/seed0"]
+    run(cell)
+    assert "images of 16 px, as teacher T was trained on" in (cell.run / "log.txt").read_text()
+    results = cell.results()
+    assert results is not None
+    held = load_data("folder", path="photos", val="test", image_size=16, workers=0, cache="off")
+    for weights in ("last", "best"):
+        network = load_run(str(cell.run), weights)
+        assert network.spec.image_size == [16, 16]
+        loss = torch.nn.functional.cross_entropy(network_logits(network, held.val), held.val.labels)
+        assert results.test[weights]["nll"] == pytest.approx(loss.item(), rel=1e-5)
+    other = cells(suite(*words[1:], (common, f"{words[0][1]} data.image_size=32"), ("baseline: KD", "out: at32")))
+    run(other["small/kd/seed0"])
+    said = "warning: teacher T was trained on images of 16×16 px and gets 32×32 px: expect worse answers"
+    assert said in (other["small/kd/seed0"].run / "log.txt").read_text()

@@ -183,6 +183,18 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.slow
+def test_paths_are_shown_as_they_are(mcld: Mcld, suite: Suite, tmp_path: Path) -> None:
+    """Not as markup, and nothing in them steers the terminal."""
+    file = suite()
+    file.rename(odd := tmp_path / "[red]:car:.yaml")
+    status, out, err = mcld("bench", str(odd), "--out", "[x]\x1b[31m:car:", "--dry-run")
+    assert status == 2
+    odd.rename(file)
+    status, out, err = mcld("bench", str(file), "--out", "[x]\x1b[31m:car:", "--dry-run")
+    assert status == 0, err
+    assert out.endswith("6 cells, 6 not finished; in [x]\\x1b[31m:car:\n")
+
+
 def test_killed_it_goes_on_where_it_was(suite: Suite, tmp_path: Path) -> None:
     """The whole of it, on the command line: teacher, two students, killed in between."""
     text = ("MCLD: method=mcld", "broken: method=kd schedule.lr=1e9 optimizer.clip=null")

@@ -77,13 +77,29 @@ def test_modules_are_named_on_the_command_line(mcld: Mcld, arrays: list[str], te
     assert not Path("s").exists()
 
 
+@pytest.mark.parametrize("method", ["catkd", "sdd", "[kd,catkd]"])
+def test_what_only_outputs_tell_is_refused_before_anything_is_written(
+    mcld: Mcld, arrays: list[str], teacher: Path, method: str
+) -> None:
+    student = ["student=wrn_16_1", "schedule.epochs=1", "threads=1"]
+    for more in ([], ["--dry-run"]):
+        status, _, err = mcld("distill", *arrays, f"teacher={teacher}", *student, f"method={method}", "run=r", *more)
+        assert (status, err.count("\n")) == (2, 1)
+        assert "the student's classifier does not read the average of its last maps (1, 64, 2, 2)" in err
+        assert not Path("r").exists()
+    assert mcld("distill", *arrays, f"teacher={teacher}", *student, f"method={method}", "student.maps=[relu]")[0] == 0
+
+
 def test_two_processes_train_the_same_network_as_one(tmp_path: Path, arrays: list[str], teacher: Path) -> None:
     # a student without batch normalisation, which would normalise each process's share by itself
     student = ["img_size=8", "patch_size=2", "embed_dim=16", "depth=2", "num_heads=2"]
+    # CAT-KD's classifier reads the average of the last maps: no class token, and no normalisation after them
+    student += ["class_token=false", "global_pool=avg", "fc_norm=false"]
     command = [
         *(sys.executable, "-m", "mcld", "distill", *arrays, f"teacher={teacher}"),
         *("student=timm/vit_tiny_patch16_224", *(f"student.options.{option}" for option in student)),
         f"method=[{','.join(NAMES)}]",
+        "student.maps=[blocks.0,norm]",
         *("method.crd.negatives=16", "method.weights.sp=0.01", "method.reviewkd.warmup=0"),
         *("method.reviewkd.preactivation=none", "method.ofd.preactivation=none"),
         *("schedule.epochs=1", "schedule.lr=0.001", "optimizer.clip=1"),

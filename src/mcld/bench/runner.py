@@ -28,6 +28,7 @@ from mcld.errors import InputError, RunError
 from mcld.files import atomic_write_bytes, open_descriptor, read_file
 from mcld.plugins import plugin_words
 from mcld.runs import RunDirectory
+from mcld.text import printable
 
 POLL = 0.2
 
@@ -116,14 +117,12 @@ class Bench:
             Interrupted: when asked to stop; the cells' states are saved.
         """
         if not self.waiting:
-            self.console.print(
-                f"all {self.total} cells are finished; the report: mcld bench {self.suite.file} --report"
-            )
+            self._print(f"all {self.total} cells are finished; the report: mcld bench {self.suite.file} --report")
             return
         snapshot = self.suite.out / "suites" / f"{self.suite.name}.yaml"
         snapshot.parent.mkdir(parents=True, exist_ok=True)
         atomic_write_bytes(snapshot, read_file(self.suite.file))  # what edits do not reach
-        self.console.print(
+        self._print(
             f"{self.suite.name}: {self.total} cells, {self.done} finished before; {self.workers} at a time, "
             f"{self.threads} thread{'s' * (self.threads > 1)} each; in {self.suite.out}"
         )
@@ -134,7 +133,7 @@ class Bench:
                 while self.running or (self.waiting and asked is None):
                     if stop.signal is not None and asked is None:
                         asked = stop.signal
-                        self.console.print("stopping: the running cells save their state")
+                        self._print("stopping: the running cells save their state")
                         self._tell(signal.SIGTERM)
                     while asked is None and self._may_start() and (cell := self._next()) is not None:
                         self._start(cell, snapshot)
@@ -154,7 +153,7 @@ class Bench:
             raise RunError(
                 f"{len(self.failed)} of {self.total} cells failed; the same command tries them again:{lines}"
             )
-        self.console.print(f"all {self.total} cells are finished; the report: mcld bench {self.suite.file} --report")
+        self._print(f"all {self.total} cells are finished; the report: mcld bench {self.suite.file} --report")
 
     def _may_start(self) -> bool:
         teaching = any(entry.cell.command == "train" for entry in self.running)
@@ -233,7 +232,10 @@ class Bench:
 
     def _say(self, text: str, style: str | None = None) -> None:
         left = f", {remaining} left" if (remaining := self._remaining()) else ""
-        self.console.print(f"[{self.done}/{self.total}{left}] {text}", style=style, markup=False)
+        self._print(f"[{self.done}/{self.total}{left}] {text}", style)
+
+    def _print(self, text: str, style: str | None = None) -> None:
+        self.console.print(printable(text), style=style, markup=False, emoji=False)  # a path is shown as it is
 
     def _remaining(self) -> str:
         """The time that is left, from the epochs run so far."""

@@ -44,20 +44,19 @@ def main(arguments: Sequence[str]) -> int:
             raise InputError(f"{name} {value}; expected at least 1")
     threads = given.threads or max(1, cores // given.workers)
 
-    from rich.console import Console
-
     from mcld.bench.suite import select
     from mcld.bench.suite_file import read_suite
+    from mcld.display import plain_console
 
     suite = read_suite(given.suite, given.out)
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console()
     if given.report is not None:
         from pathlib import Path
 
         from mcld.bench.report import write_report
 
         for line in write_report(suite, Path(given.report or suite.out / "reports" / suite.name)):
-            console.print(printable(line), markup=False)
+            console.print(printable(line))
         return 0
     if given.cell is not None:
         return _run_one(suite, given.cell, threads)
@@ -72,8 +71,9 @@ def main(arguments: Sequence[str]) -> int:
         for cell in [*([teacher] if teacher else []), *cells]:
             begun = (cell.run / "config.yaml").is_file()
             state = ("begun" if begun else "to do") if cell.id in left else "finished"
-            console.print(printable(f"{state:<9} {cell.id}  {' '.join(cell.words)}"), markup=False)
-        console.print(f"{len(cells)} cells, {sum(cell.id in left for cell in cells)} not finished; in {suite.out}")
+            console.print(printable(f"{state:<9} {cell.id}  {' '.join(cell.words)}"))
+        unfinished = sum(cell.id in left for cell in cells)
+        console.print(printable(f"{len(cells)} cells, {unfinished} not finished; in {suite.out}"))
         return 0
     if given.hydra is not None:
         if given.workers != 1:
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         Bench(suite, cells, workers=given.workers, threads=threads, console=console).run()
     except Interrupted as stop:
-        console.print(str(stop), markup=False)
+        console.print(printable(str(stop)))
         return 128 + stop.signal
     return 0
 

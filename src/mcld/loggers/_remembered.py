@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mcld.files import atomic_write_text
+from mcld.files import atomic_write_text, read_file
 
 
 class Remembered:
@@ -18,7 +18,7 @@ class Remembered:
         self.file = folder / "state.json"
         self.id, self.epochs = "", 0
         try:
-            content: Any = json.loads(self.file.read_text(encoding="utf-8"))
+            content: Any = json.loads(read_file(self.file, follow=False))
             self.id, self.epochs = str(content["id"]), int(content["epochs"])
         except (OSError, ValueError, LookupError, TypeError):  # there is none, or no whole one: it begins anew
             pass

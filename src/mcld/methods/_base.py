@@ -165,6 +165,13 @@ class Method(nn.Module):
             InputError: when the method cannot match these networks, with both shapes.
         """
 
+    def check_networks(self, student: Outputs, teacher: Outputs) -> None:
+        """Check, once and before training, what can be seen only in outputs: here those for one black image.
+
+        Raises:
+            InputError: when the method cannot match these networks.
+        """
+
     def fill_bank(self, logits: Tensor, labels: Tensor, index: Tensor | None = None) -> None:
         """Take the teacher's logits of the whole training set, for a method with ``training_bank``.
 

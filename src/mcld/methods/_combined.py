@@ -78,6 +78,12 @@ class Combined(Method):
             assert isinstance(method, Method)
             method.prepare(student, teacher, images, epochs, labels)
 
+    def check_networks(self, student: Outputs, teacher: Outputs) -> None:
+        """Let every method check; see :meth:`Method.check_networks`."""
+        for method in self.methods.values():
+            assert isinstance(method, Method)
+            method.check_networks(student, teacher)
+
     def fill_bank(self, logits: Tensor, labels: Tensor, index: Tensor | None = None) -> None:
         """Fill the bank of every method that asks for it; see :meth:`Method.fill_bank`."""
         for method in self.methods.values():

@@ -125,6 +125,12 @@ def check_average(method: Method, role: str, outputs: Outputs) -> None:
         )
 
 
+def check_averages(method: Method, student: Outputs, teacher: Outputs) -> None:
+    """:func:`check_average` for both networks."""
+    check_average(method, "student", student)
+    check_average(method, "teacher", teacher)
+
+
 def paired(student: Sequence[T], teacher: Sequence[T]) -> list[tuple[T, T]]:
     """The stages of both networks, the last with the last; the earliest of the longer are left out."""
     n = min(len(student), len(teacher))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mcld.errors import InputError
 from mcld.methods._base import Outputs, Shapes, Terms
-from mcld.methods._features import FeatureMethod, check_average, paired_shapes
+from mcld.methods._features import FeatureMethod, check_averages, paired_shapes
 from mcld.options import Positive, Rule
 from mcld.registry import register_method
 from mcld.rows import at_least_float32, no_autocast, unit_rows
@@ -103,13 +103,16 @@ class CATKD(FeatureMethod):
                     f"{self.side}; {role}.maps=[...] names other modules"
                 )
 
+    def check_networks(self, student: Outputs, teacher: Outputs) -> None:
+        """Check that the classifiers read the average of the last maps; see :meth:`Method.check_networks`."""
+        check_averages(self, student, teacher)
+
     def compare(self, student: Outputs, teacher: Outputs, progress: float, index: Tensor | None) -> Terms:
         """Return ``{"attention": ...}``."""
         assert student.classifier is not None
         assert teacher.classifier is not None
         if not self._seen and not torch.compiler.is_compiling():
-            for role, outputs in (("student", student), ("teacher", teacher)):
-                check_average(self, role, outputs)
+            check_averages(self, student, teacher)
             self._seen = True
         s, t = student.maps[-1], teacher.maps[-1]
         with no_autocast(s):

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mcld.errors import InputError
 from mcld.methods._base import Outputs, Shapes, Terms
-from mcld.methods._features import check_average, check_outputs
+from mcld.methods._features import check_averages, check_outputs
 from mcld.methods._per_image import PerImage, losses_of_images
 from mcld.options import NonNegative, Rule
 from mcld.registry import register_method
@@ -97,6 +97,10 @@ class SDD(PerImage):
                     f"takes; {role}.maps=[...] names other modules"
                 )
 
+    def check_networks(self, student: Outputs, teacher: Outputs) -> None:
+        """Check that the classifiers read the average of the last maps; see :meth:`Method.check_networks`."""
+        check_averages(self, student, teacher)
+
     def forward(
         self,
         student: Outputs | Tensor,
@@ -109,8 +113,7 @@ class SDD(PerImage):
         progress = self.known_progress(progress)
         s, t = check_outputs(self, student, teacher, labels)
         if not self._seen and not torch.compiler.is_compiling():
-            for role, outputs in (("student", s), ("teacher", t)):
-                check_average(self, role, outputs)
+            check_averages(self, s, t)
             self._seen = True
         with no_autocast(s.logits):
             ours, theirs = (_regions(outputs, self.grid) for outputs in (s, t))
