@@ -2,7 +2,7 @@
 
 import importlib
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ GOOD = 0.99
 """Share of them with the same class as in float that is good enough."""
 GAIN = 0.01
 """What leaving layers in float has to gain where it does not reach that."""
+CLEAN = 60.0
+"""Signal to noise, in decibels, of what has not been quantised yet."""
 _PRODUCTS = ("Conv", "Gemm", "MatMul")
 _BETWEEN = ("Add", "Relu", "Clip", "MaxPool", "AveragePool", "GlobalAveragePool", "Concat")
 
@@ -135,7 +137,7 @@ def _candidates(names: Sequence[str], worst: Sequence[str]) -> list[list[str]]:
 
 
 def _worst(whole: Path, quantized: Path, seen: Any, products: Sequence[Any], place: Path) -> list[str]:
-    """The layers, those first whose output the quantisation has changed most, measured against the signal."""
+    """The layers, those first that add most noise: whose output is so much noisier than their input."""
     debug: Any = importlib.import_module("onnxruntime.quantization.qdq_loss_debug")
     found = []
     for number, model in enumerate((whole, quantized)):
@@ -143,11 +145,13 @@ def _worst(whole: Path, quantized: Path, seen: Any, products: Sequence[Any], pla
         debug.modify_model_output_intermediate_tensors(str(model), str(wider))
         found.append(debug.collect_activations(str(wider), _reader(seen)))
     matched = debug.create_activation_matching(found[1], found[0])
-    errors = debug.compute_activation_error(matched)  # signal to noise, in decibels: the higher the better
-    quality: Callable[[Any], float] = lambda node: float(  # noqa: E731
-        errors.get(node.output[0], {}).get("xmodel_err", float("inf"))
-    )
-    return [node.name for node in sorted(products, key=quality)]
+    errors = debug.compute_activation_error(matched)  # signal to noise so far, in decibels: the higher the better
+
+    def lost(node: Any) -> float:
+        before, after = (errors.get(name, {}).get("xmodel_err", CLEAN) for name in (node.input[0], node.output[0]))
+        return float(min(before, CLEAN) - min(after, CLEAN))
+
+    return [node.name for node in sorted(products, key=lost, reverse=True)]
 
 
 def _reader(images: Any) -> Any:
