@@ -56,7 +56,7 @@ class Training:
         self.device = fabric.device
         self.parts = parts.on(fabric.device)
         display = Display(silent=True)
-        teacher, predictions, _ = _prepare_teacher(fabric, self.parts, display)
+        teacher, predictions, *_ = _prepare_teacher(fabric, self.parts, display)
         self.loop = Loop(
             fabric,
             self.parts,

@@ -16,6 +16,18 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["MCLD_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_reports() -> None:
+    """Runs end without drawing a page, which takes longer than most runs of the tests, in child processes too."""
+    os.environ["MCLD_REPORT"] = "off"
+
+
+@pytest.fixture
+def reports(no_reports: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs end with a page, as they do outside of the tests."""
+    monkeypatch.delenv("MCLD_REPORT")
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real data beside the repository; without it the test is skipped."""

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from rich.console import Console
 from torch import nn
 
-from mcld.assembly.networks import load_run
+from mcld.assembly.classifier import load_classifier
 from mcld.assembly.objects import Objects
 from mcld.assembly.plan import default_run_name
 from mcld.commands.evaluate import evaluate_network
@@ -23,9 +23,9 @@ from mcld.data import DataSet
 from mcld.data.own import own_data
 from mcld.display import Display
 from mcld.errors import InputError
-from mcld.evaluation import Accuracy
+from mcld.evaluation.classes import Evaluation
+from mcld.evaluation.classifier import Classifier
 from mcld.methods import Method
-from mcld.models import Network
 from mcld.runs import RunDirectory
 
 PathLike: TypeAlias = str | os.PathLike[str]
@@ -63,7 +63,7 @@ class Run:
         return self._directory.read_metrics()
 
     @property
-    def model(self) -> Network:
+    def model(self) -> Classifier:
         """The trained network with the weights of the last epoch; see :func:`load`."""
         return load(self.path, model=self._model)
 
@@ -169,7 +169,7 @@ def resume(
 
 def evaluate(
     model: Net, *, data: Data | None = None, settings: Mapping[str, Any] | None = None, quiet: bool = True
-) -> Accuracy:
+) -> Evaluation:
     """Measure a network on the validation images of a data set: ``mcld evaluate`` from Python.
 
     Args:
@@ -249,8 +249,10 @@ def export(
     )
 
 
-def load(run: PathLike, *, weights: str = "last", model: nn.Module | None = None) -> Network:
+def load(run: PathLike, *, weights: str = "last", model: nn.Module | None = None) -> Classifier:
     """The trained network of a run: a module from images (uint8, or floating point from 0 to 1) to logits.
+
+    Its ``predict`` takes photos of any size, as paths, PIL images, arrays or tensors, one or many.
 
     Args:
         run: its directory.
@@ -264,8 +266,9 @@ def load(run: PathLike, *, weights: str = "last", model: nn.Module | None = None
         >>> import mcld
         >>> network = mcld.load("runs/small")  # doctest: +SKIP
         >>> network.spec.classes  # doctest: +SKIP
+        >>> network.predict("photo.jpg").label  # doctest: +SKIP
     """
-    return load_run(str(run), weights, model=model).eval()
+    return load_classifier(str(run), weights, model)
 
 
 def _fit(

@@ -7,7 +7,7 @@ import torch
 
 from mcld.errors import InputError
 from mcld.models import ModelSpec, load_checkpoint, load_weights, save_weights
-from mcld.models._digest import json_digest, kept_digests, state_digest
+from mcld.models._digest import kept_digests, spec_digest, state_digest
 from mcld.models._reading import read_digests
 
 
@@ -66,7 +66,7 @@ def test_the_digest_does_not_depend_on_the_order_and_others_read_the_file(tmp_pa
     network, file = SPEC.build(), tmp_path / "w.safetensors"
     save_weights(network, file)
     state = network.model.state_dict()
-    assert _weights(file) == state_digest(dict(reversed(state.items())), json_digest(SPEC.to_dict()))
+    assert _weights(file) == state_digest(dict(reversed(state.items())), spec_digest(SPEC.to_dict()))
     assert state_digest({"a": torch.zeros(2)}) != state_digest({"a": torch.zeros(2, 1)})
     assert state_digest({"a": torch.zeros(2)}) != state_digest({"a": torch.zeros(2, dtype=torch.int32)})
     assert all(torch.equal(value, state[name]) for name, value in safetensors.torch.load_file(file).items())

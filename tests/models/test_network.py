@@ -23,6 +23,8 @@ SPEC: dict[str, Any] = {
     "std": [0.2, 0.3, 0.4],
     "image_size": [8, 8],
     "reused": 0,
+    "preprocessing": {"mode": "RGB", "resize": 8, "crop": [8, 8], "interpolation": "bilinear", "depth": None},
+    "temperature": 1.5,
 }
 
 
@@ -34,6 +36,8 @@ def network(seed: int = 0) -> Network:
 def test_spec_survives_json() -> None:
     spec = ModelSpec.from_dict(SPEC)
     assert spec.to_dict() == SPEC
+    earlier = {key: value for key, value in SPEC.items() if key not in ("preprocessing", "temperature")}
+    assert ModelSpec.from_dict(earlier).to_dict() == {**SPEC, "preprocessing": {}, "temperature": None}
     assert ModelSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
     tuples = ModelSpec("resnet8", 3, 1, mean=(0.5,), std=(0.5,), classes=("a", "b", "c"))  # type: ignore[arg-type]
     assert tuples.mean == [0.5]
@@ -53,6 +57,8 @@ def test_spec_survives_json() -> None:
         ("classes", ["a", "b"], "classes is .*; expected a list of 3 names"),
         ("classes", [1, 2, 3], "classes is"),
         ("image_size", [8], "image_size is .*; expected \\[height, width\\]"),
+        ("temperature", 0.0, "temperature is 0.0; expected a number above 0, or null"),
+        ("preprocessing", {"depth": object()}, "preprocessing is .*; expected a dictionary of JSON values"),
         ("options", {"width": object()}, "options is .*; expected a dictionary of JSON values"),
         ("options", {1: 2}, "options is"),
         ("colour", 1, "unknown field 'colour'; expected architecture"),

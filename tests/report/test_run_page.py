@@ -13,6 +13,7 @@ import torch
 
 from mcld.data import load_data
 from mcld.errors import InputError
+from mcld.evaluation.calibration import most_likely
 from mcld.report.answers import SHOWN, Answers, answers_of, read_answers, worth_a_look, write_answers
 from mcld.report.run_facts import (
     RunFacts,
@@ -186,7 +187,7 @@ def test_answers_come_from_logits_and_survive_a_file(tmp_path: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     logits = 3 * torch.nn.functional.one_hot(split.labels, 10) + 2 * torch.randn(len(split), 10, generator=generator)
     teacher = 5 * torch.nn.functional.one_hot(split.labels, 10) + 2 * torch.randn(len(split), 10, generator=generator)
-    found = answers_of(logits, teacher, split, "digest")
+    found = answers_of(logits, most_likely(teacher), split, "digest")
     assert found.predicted.tolist() == logits.argmax(dim=1).tolist()
     assert found.confidence == pytest.approx(logits.softmax(dim=1).amax(dim=1).numpy(), abs=1e-6)
     assert found.calibrated == pytest.approx((logits / found.temperature).softmax(dim=1).amax(dim=1).numpy(), abs=1e-5)

@@ -14,7 +14,7 @@ from mcld.configs.schema import OBJECT, NetworkSettings
 from mcld.data import DataInfo, check_classes
 from mcld.errors import InputError
 from mcld.models import fitting_options, load_checkpoint
-from mcld.models._digest import json_digest
+from mcld.models._digest import spec_digest
 from mcld.models._fitting import AUXILIARY
 from mcld.models._outputs import check_images
 from mcld.models._reading import read_digests
@@ -164,6 +164,7 @@ def load_run(path: str, weights: str = "last", model: nn.Module | None = None) -
     if not file.is_file():
         raise InputError(f"run {path} has no {weights} weights yet; finish it first: mcld resume {path}")
     spec = ModelSpec.from_dict(run.read_json(run.model))
+    spec.temperature = run_temperature(path, weights)
     if spec.architecture.startswith(f"{OBJECT}/"):
         if model is None:
             raise InputError(
@@ -182,6 +183,21 @@ def load_run(path: str, weights: str = "last", model: nn.Module | None = None) -
     return network
 
 
+def run_temperature(path: str, weights: str = "last") -> float | None:
+    """The temperature fitted for the weights of a run; None for no run, and for the best unless they are the last.
+
+    Raises:
+        InputError: for a run directory that cannot be read.
+    """
+    if not RunDirectory.is_run(path):
+        return None
+    run = RunDirectory.open(path)
+    last, asked = run.weights("last"), run.weights(weights)
+    if asked != last and not (last.is_file() and read_digests(asked) == read_digests(last) is not None):
+        return None
+    return ModelSpec.from_dict(run.read_json(run.model)).temperature
+
+
 def weights_line(path: str, weights: str) -> str:
     """What is known of the weights of a run directory, which were checked when they were read."""
     run = RunDirectory.open(path)
@@ -189,6 +205,6 @@ def weights_line(path: str, weights: str) -> str:
     if kept is None:
         return f"{path}: {weights} weights, without a digest (of an earlier mcld): damage to them would not be noticed"
     line = f"{path}: {weights} weights, sha256 {kept.weights[:16]}, as they were written"
-    if kept.spec not in ("", json_digest(run.read_json(run.model))):
+    if kept.spec not in ("", spec_digest(run.read_json(run.model))):
         line += f"; warning: {run.model.name} beside them has changed since (damaged, or edited)"
     return line

@@ -123,6 +123,8 @@ def build_parts(settings: Train | Distill, objects: Objects = NO_OBJECTS, *, beg
     )
     assert isinstance(distiller.student, Network)
     student = distiller.student  # of which a method may have replaced the last layer
+    plain = data.info.plain.to_dict()
+    student.spec = dataclasses.replace(student.spec, preprocessing=plain, temperature=None)  # those of another run go
     notes += short_ramps(method, settings.schedule.epochs)
     settings = choose_layout(settings, student=student.model, method=method)
     stores = Places(None, None)

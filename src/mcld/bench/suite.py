@@ -68,8 +68,8 @@ class Cell:
             settings = _compose(self.command, words)
         except InputError as error:
             raise InputError(f"{self.id}: {error}") from error
-        own = {"seed": self.seed} if self.command == "distill" else {}
-        return with_values(settings, {"run": str(self.run), **own})
+        own: dict[str, Any] = {"seed": self.seed} if self.command == "distill" else {}
+        return with_values(settings, {"run": str(self.run), "report": False, **own})  # the suite has a report
 
     def test_data(self) -> Any:
         """The data settings whose validation split is the test data.
@@ -218,7 +218,7 @@ def difference(cell: Cell, now: Settings, then: Settings, *, resolved: bool) -> 
     for key in [*now, *(key for key in then if key not in now)]:
         own = (cell.run.parents[2] / "teacher").absolute()
         own_teacher = cell.command == "distill" and Path(str(now.get(key))).absolute() == own
-        if key == "teacher.name" and own_teacher:  # its place depends on where the runs are
+        if key == "report" or (key == "teacher.name" and own_teacher):  # its place depends on where the runs are
             continue
         if key in now and key in then:
             if now[key] != then[key] and not (resolved and now[key] in (None, "auto")):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from mcld.cli.main import Parser, split_words
 from mcld.errors import InputError
@@ -20,15 +21,17 @@ KEYS = (
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
-    parser = Parser("evaluate", "RUN [data=NAME] [key=value ...]", EPILOG)
+    parser = Parser("evaluate", "RUN [data=NAME] [key=value ...] [--out FOLDER] [--force]", EPILOG)
     parser.add_argument("words", nargs="*", metavar="RUN | key=value", help="a run directory or a model, then settings")
+    parser.add_argument("--out", metavar="FOLDER", help="write the confusion matrix and the classes there, as CSV")
+    parser.add_argument("--force", action="store_true", help="replace those that are there")
     given = parser.parse_intermixed_args(list(arguments))
     networks, settings_words = split_words(given.words, KEYS)
     if len(networks) != 1:
         said = f"{len(networks)} networks ({' '.join(networks)})" if networks else "no network"
         raise InputError(f"{said} in the command; expected a run directory or a model: mcld evaluate RUN data=NAME")
 
-    from mcld.commands.evaluate import evaluate_network
+    from mcld.commands.evaluate import check_out, evaluate_network, write_tables
     from mcld.configs.compose import compose, settings_from_yaml
     from mcld.configs.schema import Train
     from mcld.display import Display
@@ -49,7 +52,12 @@ def main(arguments: Sequence[str]) -> int:
     if not (RunDirectory.is_run(network) or settings.model.checkpoint or settings.model.pretrained):
         hint = "a run directory, or its weights: model.checkpoint=FILE or model.pretrained=true"
         raise InputError(f"{network} is no run directory and has no weights; expected {hint}")
-    evaluate_network(settings, Display())
+    display, out = Display(), Path(given.out) if given.out else None
+    if out is not None:
+        check_out(out, force=given.force)
+    found = evaluate_network(settings, display)
+    for line in write_tables(found, out) if out is not None else []:
+        display.line(line)
     return 0
 
 

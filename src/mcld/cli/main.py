@@ -21,6 +21,7 @@ COMMANDS = {
     "teacher-logits": "Compute a teacher's logits ahead of the runs that learn from them; check those on disk.",
     "resume": "Go on with a run that was interrupted, as if it never had been.",
     "evaluate": "Measure the accuracy of a trained network on a data set.",
+    "predict": "Say what is in images: the classes and probabilities that a trained network gives them.",
     "report": "Show what came out of a run, or compare several: one page with curves, classes, mistakes.",
     "bench": "Compare methods: a grid of runs from one suite file, on test data of its own, with a report.",
     "published": "List the published results of the field that one command runs again here.",

@@ -7,6 +7,7 @@ from mcld.assembly.networks import load_run
 from mcld.assembly.parts import build_parts
 from mcld.configs.compose import settings_from_yaml
 from mcld.errors import InputError
+from mcld.evaluation.calibration import most_likely
 from mcld.evaluation.logits import network_logits
 from mcld.files import atomic_write_text
 from mcld.report.answers import answers_of, write_answers
@@ -75,5 +76,5 @@ def answer(path: str) -> None:
         if isinstance(inputs, dict) and inputs.get("validation data") != validation.fingerprint():
             raise InputError("the validation images are not those that it was trained with")
         logits = network_logits(load_run(path), validation)
-        teacher = network_logits(parts.teacher, validation) if parts.teacher is not None else None
+        teacher = most_likely(network_logits(parts.teacher, validation)) if parts.teacher is not None else None
         write_answers(answers_of(logits, teacher, validation, weights_digest(run)), run.answers)

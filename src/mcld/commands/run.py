@@ -14,27 +14,26 @@ from mcld.assembly.choices import describe_choices
 from mcld.assembly.objects import NO_OBJECTS, Objects, check_objects
 from mcld.assembly.parts import Parts, build_parts
 from mcld.assembly.plan import default_run_name, processes, settle
-from mcld.assembly.published import published_block, published_lines
 from mcld.assembly.stores import with_store
+from mcld.commands.finish import finish, next_lines, summary_lines, write_report
 from mcld.configs.compose import RESOLVED, read_facts, settings_from_yaml
 from mcld.configs.schema import OBJECT, Distill, RunSettings, Train
 from mcld.configs.values import with_values
 from mcld.data import DataInfo, DataSet
 from mcld.display import Display
-from mcld.engine.loop import Loop, Position
-from mcld.engine.ranks import evaluate_teacher, live_teacher
+from mcld.engine.loop import Loop
+from mcld.engine.ranks import NO_TEACHER, Judged, evaluate_teacher, live_teacher
 from mcld.engine.stop import StopRequest
 from mcld.errors import InputError
 from mcld.evaluation import Accuracy
 from mcld.evaluation.cost import count_macs, count_parameters
 from mcld.files import atomic_write_text, home_path
-from mcld.models.network import Network
+from mcld.models.network import ModelSpec, Network
 from mcld.options import places
 from mcld.plugins import check_plugins, describe_plugins
 from mcld.runs import RunDirectory
 from mcld.runs.environment import describe_environment
 from mcld.teacher import LiveTeacher, StoredTeacher, Teacher, check_order, check_teacher
-from mcld.text import printable
 
 
 def start(
@@ -62,9 +61,9 @@ def start(
     _on_first_rank(fabric, lambda: check_place(settings, force=force))
     display = display or Display(silent=not fabric.is_global_zero)
     parts = build_parts(settings, objects).on(fabric.device)
-    teacher, predictions, teacher_accuracy = _prepare_teacher(fabric, parts, display)
+    judged = _prepare_teacher(fabric, parts, display)
     stop = StopRequest()
-    loop = Loop(fabric, parts, _source(parts, teacher), predictions, RunDirectory(path), display, stop)
+    loop = Loop(fabric, parts, _source(parts, judged), judged.predictions, RunDirectory(path), display, stop)
 
     def create() -> None:
         with RunDirectory.create(path, force=force) as run:
@@ -75,7 +74,7 @@ def start(
             atomic_write_text(run.config, parts.plan.to_yaml())  # last: it is what makes the directory a run
 
     _on_first_rank(fabric, create)  # after all that can be wrong with the settings: it may replace another run
-    return _train(loop, stop, teacher_accuracy, resume=False)
+    return _train(loop, stop, judged, resume=False)
 
 
 def resume(
@@ -111,17 +110,17 @@ def resume(
     began = run.read_json(run.environment).get("inputs")
     known = began if isinstance(began, dict) else {}
     changed = [name for name, digest in describe_inputs(parts).items() if known.get(name) != digest]
-    if run.read_json(run.model) != parts.student.spec.to_dict():
+    if not same_network(run.read_json(run.model), parts.student.spec):
         changed.append(f"network in {run.model.name}")
     if facts:  # older runs have none
         now = parts.plan.facts()
         changed += [f"{key} of {RESOLVED} in {run.config.name}" for key in now if facts.get(key) != now[key]]
     if changed:
         raise InputError(f"run {path} cannot go on: the {changed[0]} changed since it began; start again with --force")
-    teacher, predictions, accuracy = _prepare_teacher(fabric, parts, display)
+    judged = _prepare_teacher(fabric, parts, display)
     stop = StopRequest()
-    loop = Loop(fabric, parts, _source(parts, teacher), predictions, run, display, stop)
-    return _train(loop, stop, accuracy, resume=True)
+    loop = Loop(fabric, parts, _source(parts, judged), judged.predictions, run, display, stop)
+    return _train(loop, stop, judged, resume=True)
 
 
 def launch(settings: RunSettings) -> Fabric:
@@ -145,6 +144,14 @@ def launch(settings: RunSettings) -> Fabric:
         )
         fabric.launch()
     return fabric
+
+
+def same_network(then: dict[str, Any], spec: ModelSpec) -> bool:
+    """Whether ``model.json`` is of this network: of a temperature it may know, of the preprocessing it may not yet."""
+    now = {key: value for key, value in spec.to_dict().items() if key != "temperature"}
+    known = {"preprocessing": now["preprocessing"], **then}
+    known.pop("temperature", None)
+    return known == now
 
 
 def describe_inputs(parts: Parts) -> dict[str, str]:
@@ -188,24 +195,24 @@ def check_place(settings: Train | Distill, *, force: bool) -> None:
             )
 
 
-def _prepare_teacher(
-    fabric: Fabric, parts: Parts, display: Display
-) -> tuple[Teacher | None, torch.Tensor | None, Accuracy | None]:
+def _prepare_teacher(fabric: Fabric, parts: Parts, display: Display) -> Judged:
     """Announce the parts, then evaluate the teacher before anything is written: most mistakes show here."""
     settings = parts.settings
     for line in [*parts.plan.notes, *describe_parts(parts)]:
         display.line(line)
     if parts.teacher is None:
-        return None, None, None
+        return NO_TEACHER
     assert isinstance(settings, Distill)
     places = parts.plan.stores
     live = live_teacher(fabric, parts)
     assert live is not None
     teacher = with_store(live, places.training, display)
-    predictions = torch.zeros(len(parts.data.val), dtype=torch.int64, device=fabric.device)
+    images = len(parts.data.val)
+    predictions = torch.zeros(images, dtype=torch.int64, device=fabric.device)
+    confidences = torch.zeros(images, device=fabric.device)
     asked = with_store(live, places.validation, display)
-    accuracy = judge_teacher(fabric, settings, parts.data, asked, display, predictions)
-    return teacher, predictions, accuracy
+    accuracy = judge_teacher(fabric, settings, parts.data, asked, display, predictions, confidences)
+    return Judged(teacher, predictions, confidences, accuracy)
 
 
 def judge_teacher(
@@ -215,14 +222,17 @@ def judge_teacher(
     teacher: LiveTeacher | StoredTeacher,
     display: Display,
     predictions: torch.Tensor | None = None,
+    confidences: torch.Tensor | None = None,
 ) -> Accuracy:
-    """Say how good the teacher is on the validation data; its predicted classes are put into ``predictions``.
+    """Say how good the teacher is on the validation data.
+
+    Its predicted classes are put into ``predictions``, their probabilities into ``confidences``.
 
     Raises:
         InputError: when it is no better than guessing.
     """
     name = settings.teacher.name
-    accuracy = evaluate_teacher(fabric, settings, data.val, teacher, predictions)
+    accuracy = evaluate_teacher(fabric, settings, data.val, teacher, predictions, confidences)
     display.line(f"teacher {name}: top-1 {accuracy.top1:.2%}, top-5 {accuracy.top5:.2%} on the validation data")
     allow = settings.teacher.allow_near_chance
     if predictions is not None and fabric.world_size == 1:  # of several ranks each knows its share
@@ -261,99 +271,47 @@ def describe_network(role: str, network: Network, info: DataInfo) -> str:
     return f"{role} {network.spec.architecture}: {parameters:,} parameters, {macs / 1e6:,.3g} MMACs"
 
 
-def _source(parts: Parts, teacher: Teacher | None) -> Teacher | None:
+def _source(parts: Parts, judged: Judged) -> Teacher | None:
     """The teacher that the loop asks; plain training is only told how far it agrees with one."""
-    return teacher if parts.method.needs else None
+    return judged.teacher if parts.method.needs else None
 
 
-def _train(loop: Loop, stop: StopRequest, teacher_accuracy: Accuracy | None, *, resume: bool) -> dict[str, Any]:
+def _train(loop: Loop, stop: StopRequest, judged: Judged, *, resume: bool) -> dict[str, Any]:
     fabric, parts, settings, run, display = loop.fabric, loop.parts, loop.settings, loop.run, loop.display
-    with _locked(fabric, run), stop:
-        display.log = run.log
-        if isinstance(loop.teacher, StoredTeacher):
-            loop.teacher.store.give_up = lambda: stop.signal is not None
-        if resume:
-            loop.restore()
-        schedule = settings.schedule
-        display.line(
-            f"{schedule.epochs} epochs of {loop.steps:,} steps, batch {settings.data.batch_size}, "
-            f"{schedule.name} schedule, lr {schedule.lr:g}, seed {settings.seed}"
-        )
-        for note in loop.loader.notes:
-            display.line(note)
-        display.line(f"{fabric.device.type} × {fabric.world_size}: {describe_choices(settings)}")
-        position = loop.train()
-        summary = summarize(parts, position, teacher_accuracy)
-        if isinstance(teacher := loop.teacher, StoredTeacher):
-            summary["teacher"]["stored"] = {
-                "folder": str(teacher.store.folder),
-                "precision": teacher.store.header.storage,
-            }
-            display.line(f"teacher's logits: {teacher.share_read():.1%} read from the store, the others computed")
+    with _locked(fabric, run):
+        with stop:
+            display.log = run.log
+            if isinstance(loop.teacher, StoredTeacher):
+                loop.teacher.store.give_up = lambda: stop.signal is not None
+            if resume:
+                loop.restore()
+                if fabric.is_global_zero and "preprocessing" not in run.read_json(run.model):  # of an earlier mcld
+                    run.write_json(run.model, parts.student.spec.to_dict())
+            schedule = settings.schedule
+            display.line(
+                f"{schedule.epochs} epochs of {loop.steps:,} steps, batch {settings.data.batch_size}, "
+                f"{schedule.name} schedule, lr {schedule.lr:g}, seed {settings.seed}"
+            )
+            for note in loop.loader.notes:
+                display.line(note)
+            display.line(f"{fabric.device.type} × {fabric.world_size}: {describe_choices(settings)}")
+            position = loop.train()
+            finished = finish(fabric, parts, position, judged, run)
+            summary = finished.summary
+            if isinstance(teacher := loop.teacher, StoredTeacher):
+                summary["teacher"]["stored"] = {
+                    "folder": str(teacher.store.folder),
+                    "precision": teacher.store.header.storage,
+                }
+                display.line(f"teacher's logits: {teacher.share_read():.1%} read from the store, the others computed")
+            if fabric.is_global_zero:
+                run.write_json(run.summary, summary)
+        fabric.barrier()
         if fabric.is_global_zero:
-            run.write_json(run.summary, summary)
-    fabric.barrier()
-    for line in summary_lines(summary, run):
+            write_report(parts, finished, run, display)
+    for line in [*summary_lines(summary, run), *next_lines(settings, run)]:
         display.line(line)
     return summary
-
-
-def summarize(parts: Parts, position: Position, teacher: Accuracy | None) -> dict[str, Any]:
-    """The content of ``summary.json``; shares are in [0, 1]."""
-    settings, history = parts.settings, position.history
-    last = history[-1]
-    best = max(history, key=lambda row: row["val_top1"])
-    names = [name for name in ("val_top1", "val_top5", "val_loss", "agreement") if name in last]
-
-    def cost(network: Network) -> dict[str, Any]:
-        shape = (network.spec.in_channels, *parts.data.info.image_size)
-        return {
-            "name": network.spec.architecture,
-            "parameters": count_parameters(network.model),
-            "macs": count_macs(network.model, shape),
-        }
-
-    summary: dict[str, Any] = {
-        "command": "train" if isinstance(settings, Train) else "distill",
-        "data": parts.data.info.name,
-        "images": {"train": len(parts.data.train), "validation": len(parts.data.val)},
-        "notes": [printable(note) for note in parts.plan.notes],
-        "views": parts.data.train.views.description,
-        "method": None if isinstance(settings, Train) else settings.method.name,
-        "seed": settings.seed,
-        "epochs": len(history),
-        "protocol": "last: after the last epoch; best: the epoch with the highest top-1 on the same validation images, "
-        "so it is an optimistic number",
-        "last": {name.removeprefix("val_"): last[name] for name in names},
-        "best": {"epoch": int(best["epoch"]), **{name.removeprefix("val_"): best[name] for name in names}},
-        "network": cost(parts.student),
-        "teacher": None,
-        "published": published_block(settings, parts.teacher.spec.architecture if parts.teacher else None),
-        "seconds": round(position.seconds, 2),
-        "images_per_second": last["images_per_second"],
-        "curves": {name: [row[name] for row in history] for name in last},
-    }
-    if parts.teacher is not None and teacher is not None:
-        summary["teacher"] = {**cost(parts.teacher), "top1": teacher.top1, "top5": teacher.top5, "stored": None}
-    return summary
-
-
-def summary_lines(summary: dict[str, Any], run: RunDirectory) -> list[str]:
-    """What the terminal says at the end of a run."""
-    last, best = summary["last"], summary["best"]
-    lines = [
-        f"last epoch: top-1 {last['top1']:.2%}, top-5 {last['top5']:.2%}"
-        + (f", agreement with the teacher {last['agreement']:.2%}" if "agreement" in last else ""),
-        f"best epoch ({best['epoch']}, chosen on these same images): "
-        f"top-1 {best['top1']:.2%}, top-5 {best['top5']:.2%}",
-    ]
-    if summary["teacher"]:
-        lines.append(
-            f"teacher {summary['teacher']['name']}: top-1 {summary['teacher']['top1']:.2%}; the student has "
-            f"{summary['network']['parameters'] / summary['teacher']['parameters']:.1%} of its parameters"
-        )
-    lines += published_lines(summary)
-    return [*lines, f"{summary['seconds']:,.1f} s; everything is in {run.path}"]
 
 
 def _locked(fabric: Fabric, run: RunDirectory) -> contextlib.AbstractContextManager[None]:

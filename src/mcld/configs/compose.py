@@ -29,8 +29,10 @@ NOT_DECISIVE = (
 MOVABLE = (
     *("data.path", "data.train", "data.val", "data.download", "model.checkpoint", "student.checkpoint"),
     *("model.name", "student.name", "teacher.name", "teacher.checkpoint", "teacher.store"),
+    "report",
 )
-"""Settings that may change while a run is interrupted: what is read from there is compared by content."""
+"""Settings that may change while a run is interrupted: what is read from there is compared by content, and a
+report changes no weights."""
 
 
 def compose(command: Command, words: Sequence[str]) -> Settings:

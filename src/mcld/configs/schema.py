@@ -160,6 +160,8 @@ class RunSettings:
         logger: where the numbers of each epoch go besides ``metrics.csv``, one or several: ``tensorboard``, ``wandb``,
             ``mlflow``, ``csv`` for nothing more; the options of each are ``logger.NAME.KEY``.
         log_every: steps between two readings of the loss terms for the progress bar.
+        report: write ``report.html``, ``figures/`` and ``answers.npz`` at the end; ``mcld report`` does it later. With
+            ``MCLD_REPORT=off`` in the environment no run does.
         run: the run directory; by default a name under ``runs`` made from the settings.
     """
 
@@ -179,6 +181,7 @@ class RunSettings:
     compile: bool | str = "auto"
     threads: int | None = None
     log_every: int = 50
+    report: bool = True
     run: str | None = None
 
 

@@ -13,6 +13,7 @@ from mcld.data.files import FileSplit
 from mcld.data.loader import TrainLoader, eval_batches, view_batches
 from mcld.data.memory import TensorSplit, tensor_data
 from mcld.data.options import DataOptions
+from mcld.data.preprocessing import Preprocessing
 from mcld.data.views import CropFlip, SeedViews
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "DataOptions",
     "DataSet",
     "FileSplit",
+    "Preprocessing",
     "SeedViews",
     "Split",
     "TensorSplit",

@@ -7,6 +7,8 @@ from typing import NamedTuple, Protocol, Self
 import torch
 from torch import Tensor
 
+from mcld.data.preprocessing import Preprocessing
+
 
 class Batch(NamedTuple):
     """What the networks see in one step.
@@ -108,6 +110,8 @@ class DataInfo:
     """What follows from the data: everything that a network has to fit.
 
     ``mean`` and ``std`` are per channel, for images scaled to [0, 1]; ``image_size`` is (height, width).
+    ``preprocessing`` says how the plain views are made from images of any size; without it images of ``image_size`` are
+    taken as they are (:attr:`plain`).
     """
 
     name: str
@@ -116,6 +120,12 @@ class DataInfo:
     image_size: tuple[int, int]
     mean: Sequence[float]
     std: Sequence[float]
+    preprocessing: Preprocessing | None = None
+
+    @property
+    def plain(self) -> Preprocessing:
+        """How the plain views are made."""
+        return self.preprocessing or Preprocessing.to_size(self.channels, self.image_size)
 
     @property
     def ready(self) -> bool:

@@ -357,8 +357,9 @@ def file_data(
         splits.append(FileSplit(str(part.folder), files, labels, shown, digest, decoded, reading))
     mean, std = stats or file_stats(splits[0])
     channels = 3 if views.mode == "RGB" else 1
+    plain = replace(views.plain, depth=reading.depth)
     return DataSet(
-        info=DataInfo(name, tuple(classes), channels, (views.size, views.size), mean, std),
+        info=DataInfo(name, tuple(classes), channels, (views.size, views.size), mean, std, plain),
         train=splits[0],
         val=splits[1],
         notes=notes,

@@ -78,7 +78,15 @@ def decode(data: bytes, mode: str | None = None, reading: Reading = PLAIN, name:
     Raises:
         ValueError: when it is no image of the formats that are decoded (:mod:`mcld.data.formats`), or damaged.
     """
-    image, _ = _decode(data, reading, name)
+    return prepared(_decode(data, reading, name)[0], mode, reading)
+
+
+def prepared(image: "Image", mode: str | None, reading: Reading = PLAIN) -> "Image":
+    """A decoded image in the mode; see :func:`decode`.
+
+    Raises:
+        ValueError: when its values have no meaning as brightness, in a few words.
+    """
     if mode is None or image.mode == mode:
         return image
     return (to_bytes(image, reading.depth) if is_deep(image) else image).convert(mode)

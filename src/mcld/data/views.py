@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mcld.data.policies import NUMBERS, POLICIES, apply_policy, draws, hashed
+from mcld.data.preprocessing import Preprocessing
 from mcld.errors import InputError
 
 if TYPE_CHECKING:
@@ -194,11 +195,16 @@ class SeedViews:
     @property
     def description(self) -> str:
         """Exact words that identify the augmentation."""
-        plain = f"resize {self.resize}, center crop {self.size}, {self.mode}"
+        plain = self.plain.description
         if not self.random:
             return plain
         random = f"random resized crop {self.size} of area {self.scale:g} to 1, horizontal flip"
         return f"{random}{_words(self.policy, self.pool)}; {plain}"
+
+    @property
+    def plain(self) -> Preprocessing:
+        """How the plain view is made."""
+        return Preprocessing(self.mode, self.resize, (self.size, self.size))
 
     def sample(self, n: int, generator: torch.Generator, position: int = 0) -> Tensor:  # noqa: ARG002
         """Draw n view ids, (n,) int64."""
@@ -210,11 +216,10 @@ class SeedViews:
 
     def render(self, image: "Image", index: int, view: int) -> Tensor:
         """The view (channels, size, size) uint8 of one decoded image. Not for several threads at once."""
+        if view == self.center:
+            return self.plain.render(image)
         from torchvision.transforms.v2 import functional as V
 
-        plain, augmented = _transforms(self)
-        if view == self.center:
-            return _tensor(V, plain(image))
         digest = hashlib.sha256(f"{index}/{view}".encode()).digest()
         # The v2 transforms draw from torch's default CPU generator and take no other. torch.manual_seed would also seed
         # every accelerator, so only the CPU generator is seeded, and put back afterwards.
@@ -222,7 +227,7 @@ class SeedViews:
         before = generator.get_state()
         try:
             generator.manual_seed(int.from_bytes(digest[:8], "little") >> 1)
-            rendered = _tensor(V, augmented(image))
+            rendered = _tensor(V, _augmentation(self)(image))
         finally:
             generator.set_state(before)
         if self.policy != "fixmatch":  # which torchvision does not have
@@ -308,7 +313,7 @@ def _tensor(functional: Any, image: "Image") -> Tensor:
 
 
 @functools.lru_cache(maxsize=16)
-def _transforms(views: SeedViews) -> tuple[Any, Any]:
+def _augmentation(views: SeedViews) -> Any:
     from torchvision.transforms import v2
 
     steps: list[Any] = [v2.RandomResizedCrop(views.size, scale=(views.scale, 1.0)), v2.RandomHorizontalFlip()]
@@ -316,4 +321,4 @@ def _transforms(views: SeedViews) -> tuple[Any, Any]:
         steps.append(v2.TrivialAugmentWide())
     elif views.policy == "rand":
         steps.append(v2.RandAugment())
-    return v2.Compose([v2.Resize(views.resize), v2.CenterCrop(views.size)]), v2.Compose(steps)
+    return v2.Compose(steps)

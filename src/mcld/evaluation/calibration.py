@@ -1,6 +1,7 @@
 """How well a network's confidence says how often it is right."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -71,3 +72,37 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
         middle = math.sqrt(low * high)
         low, high = (low, middle) if slope(middle) > 0 else (middle, high)
     return 1 / math.sqrt(low * high)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a network's probabilities are worth on some images.
+
+    Attributes:
+        temperature: that they are best divided by, before softmax (:func:`fit_temperature`).
+        before: the calibration error at temperature 1, in [0, 1].
+        after: the calibration error at ``temperature``, in [0, 1].
+    """
+
+    temperature: float
+    before: float
+    after: float
+
+
+def calibrate(logits: Tensor, labels: Tensor, temperature: float | None = None) -> Calibration:
+    """The calibration error without and with a temperature.
+
+    Args:
+        logits: (N, C), finite.
+        labels: (N,) int64.
+        temperature: None to fit it on these images, for which it is then optimistic.
+    """
+    chosen = fit_temperature(logits, labels) if temperature is None else temperature
+    return Calibration(chosen, calibration_error(logits, labels), calibration_error(logits.double() / chosen, labels))
+
+
+def most_likely(logits: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+    """The most likely class (N,) int64 for logits (N, C), and its probability (N,) float32."""
+    rows = logits.float() if logits.device.type == "mps" else logits.double()
+    confidence, predicted = (rows / temperature).softmax(dim=1).max(dim=1)
+    return predicted, confidence.float()

@@ -17,7 +17,7 @@ class Digests(NamedTuple):
 
     Attributes:
         weights: :func:`state_digest` of them.
-        spec: :func:`json_digest` of what they are of, or empty where that was not known.
+        spec: :func:`spec_digest` of what they are of, or empty where that was not known.
     """
 
     weights: str
@@ -36,6 +36,11 @@ def state_digest(state: Mapping[str, Tensor], spec: str = "") -> str:
 def json_digest(value: Any) -> str:
     """A hex digest of a JSON value, in whatever order its keys come."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def spec_digest(spec: Mapping[str, Any]) -> str:
+    """The digest of what weights are of; the temperature is found only once they are written, and has no part in it."""
+    return json_digest({key: value for key, value in spec.items() if key != "temperature"})
 
 
 def kept_digests(data: bytes) -> Digests | None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mcld.errors import InputError
 from mcld.files import atomic_write_bytes
-from mcld.models._digest import KEY, Digests, json_digest, state_digest
+from mcld.models._digest import KEY, Digests, spec_digest, state_digest
 from mcld.models._fitting import fill, fits, mismatch
 from mcld.models._head import find_head, replace_head
 from mcld.models._reading import read_safetensors
@@ -39,6 +39,10 @@ class ModelSpec:
         options: the options of the architecture; JSON values.
         reused: 0, or the width of the features that a projector makes for another network's last layer, which stands in
             the place of the architecture's own (:func:`reuse_classifier`).
+        preprocessing: how images of any size become those that it takes, as :class:`mcld.data.Preprocessing` says it;
+            JSON values, or empty when nobody knows.
+        temperature: by which the logits are divided before softmax so that the probabilities can be trusted, or None
+            when it was not fitted. Neither training nor accuracy use it, and it is no part of the digest of weights.
     """
 
     architecture: str
@@ -50,6 +54,8 @@ class ModelSpec:
     image_size: list[int] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
     reused: int = 0
+    preprocessing: dict[str, Any] = field(default_factory=dict)
+    temperature: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("mean", "std", "classes", "image_size"):
@@ -68,6 +74,9 @@ class ModelSpec:
         _check("image_size", self.image_size, lambda v: _is_list(v, _is_count) and len(v) in (0, 2), pair)
         _check("options", self.options, _is_json_object, "a dictionary of JSON values")
         check_decided(self.architecture, self.options)
+        _check("preprocessing", self.preprocessing, _is_json_object, "a dictionary of JSON values")
+        above = "a number above 0, or null"
+        _check("temperature", self.temperature, lambda v: v is None or (_is_number(v) and v > 0), above)
         _check("reused", self.reused, lambda v: v == 0 or _is_count(v), "an integer of at least 0")
 
     def to_dict(self) -> dict[str, Any]:
@@ -236,7 +245,7 @@ def save_state(state: Mapping[str, Tensor], path: str | os.PathLike[str], spec: 
     """
     # Clones, because safetensors refuses tensors that share memory.
     copies = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
-    kept = "" if spec is None else json_digest(spec.to_dict())
+    kept = "" if spec is None else spec_digest(spec.to_dict())
     metadata = {KEY: " ".join(Digests(state_digest(copies, kept), kept)).strip()}
     atomic_write_bytes(path, safetensors.torch.save(copies, metadata=metadata))
 

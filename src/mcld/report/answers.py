@@ -16,7 +16,7 @@ from torch import Tensor
 from mcld.data import Split
 from mcld.data.npz import NpzFile, too_large
 from mcld.errors import InputError
-from mcld.evaluation.calibration import calibration_error, fit_temperature
+from mcld.evaluation.calibration import Calibration, calibrate, most_likely
 from mcld.files import atomic_write_bytes
 
 FORMAT = 1
@@ -56,26 +56,35 @@ class Answers:
     pictures: dict[int, bytes]
 
 
-def answers_of(logits: Tensor, teacher_logits: Tensor | None, split: Split, weights: str) -> Answers:
-    """The answers, from the logits (N, C) of the student and, where there is one, of the teacher."""
+def answers_of(
+    logits: Tensor,
+    teacher: tuple[Tensor, Tensor] | None,
+    split: Split,
+    weights: str,
+    calibration: Calibration | None = None,
+) -> Answers:
+    """The answers to a split.
+
+    Args:
+        logits: (N, C) of the student, on the CPU.
+        teacher: the teacher's class (N,) and its probability (N,), on the CPU, where there is one.
+        split: the images.
+        weights: digest of the student's weights.
+        calibration: of the student on these images; None to find it.
+    """
     labels = split.labels.cpu()
-    temperature = fit_temperature(logits, labels)
-    confidence, predicted = logits.double().softmax(dim=1).max(dim=1)
-    calibrated = (logits.double() / temperature).softmax(dim=1).max(dim=1).values
-    teacher = teacher_confidence = None
-    if teacher_logits is not None:
-        found = teacher_logits.double().softmax(dim=1).max(dim=1)
-        teacher, teacher_confidence = found.indices.numpy(), found.values.float().numpy()
+    found = calibration or calibrate(logits, labels)
+    predicted, confidence = most_likely(logits)
     answers = Answers(
         weights=weights,
         labels=labels.numpy(),
         predicted=predicted.numpy(),
-        confidence=confidence.float().numpy(),
-        calibrated=calibrated.float().numpy(),
-        temperature=temperature,
-        error=(calibration_error(logits, labels), calibration_error(logits / temperature, labels)),
-        teacher=teacher,
-        teacher_confidence=teacher_confidence,
+        confidence=confidence.numpy(),
+        calibrated=most_likely(logits, found.temperature)[1].numpy(),
+        temperature=found.temperature,
+        error=(found.before, found.after),
+        teacher=None if teacher is None else teacher[0].numpy(),
+        teacher_confidence=None if teacher is None else teacher[1].numpy(),
         pictures={},
     )
     wanted = sorted({image for images in worth_a_look(answers).values() for image in images})
