@@ -15,7 +15,6 @@ from mcld.commands.evaluate import evaluate_network
 from mcld.commands.run import resume as resume_run
 from mcld.commands.run import start
 from mcld.configs.compose import Command, settings_from, settings_from_yaml
-from mcld.configs.expand import expand
 from mcld.configs.schema import OBJECT, NetworkSettings, Train
 from mcld.configs.values import with_values
 from mcld.configs.words import read
@@ -312,11 +311,9 @@ def _asked(given: Mapping[str, Any], settings: Mapping[str, Any] | None) -> tupl
         if not isinstance(key, str):
             raise InputError(f"settings: {key!r} is no name of a setting; expected one such as 'optimizer.clip'")
         asked[key] = value
-    plain = [f"{key}={value}" for key, value in asked.items() if not isinstance(value, Mapping)]
     if "published" in asked or "recipe" in asked:
-        command = "train" if "model" in given else "distill"
-        more = expand(command, plain)[: -len(plain)]
-        asked = {word.key: word for word in read(command, more)} | asked
+        plain = [f"{key}={value}" for key, value in asked.items() if not isinstance(value, Mapping)]
+        asked = {word.key: word for word in read("train" if "model" in given else "distill", plain)} | asked
     return asked, Objects(**objects)
 
 

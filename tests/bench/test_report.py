@@ -9,7 +9,7 @@ import pytest
 
 from mcld.bench.suite import Cell
 from mcld.bench.suite_file import read_suite
-from mcld.configs.compose import flatten
+from mcld.configs.decisive import flatten
 from mcld.runs.results import RESULTS, pack_bits, pack_numbers, results_text
 from mcld.runs.statistics import paired_difference
 

@@ -5,7 +5,7 @@ import pytest
 
 from mcld.bench.suite import difference, merge_words, select, slug
 from mcld.bench.suite_file import read_suite
-from mcld.configs.compose import flatten
+from mcld.configs.decisive import flatten
 from mcld.configs.schema import Distill
 from mcld.errors import InputError
 

@@ -7,7 +7,7 @@ import pytest
 from tests.conftest import Mcld
 
 from mcld.cli.methods import described, options_table
-from mcld.configs.compose import method_options
+from mcld.configs.options import method_options
 from mcld.methods import list_methods, method_class
 
 

@@ -164,7 +164,7 @@ def test_another_method_or_data_set_takes_its_own_options() -> None:
 
 
 def test_without_published_nothing_changes() -> None:
-    assert expand("train", ["data=digits", "model=resnet8"]) == ["data=digits", "model=resnet8"]
+    assert expand("train", {"data": ["digits"], "model.name": ["resnet8"]}) == []
     settings = compose("train", ["data=digits", "model=resnet8"])
     assert isinstance(settings, Train)
     assert settings.published is None

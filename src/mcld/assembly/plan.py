@@ -12,12 +12,14 @@ import yaml
 from mcld.assembly.choices import choose
 from mcld.assembly.limits import check_settings
 from mcld.assembly.stores import Places
-from mcld.configs.compose import RESOLVED, settings_to_yaml, with_absolute_paths
+from mcld.configs.compose import RESOLVED, settings_to_yaml
+from mcld.configs.expand import NAMED
 from mcld.configs.schema import Distill, RunSettings, Train
-from mcld.configs.values import with_values
+from mcld.configs.values import leaves, with_values
 from mcld.data import DataInfo
 from mcld.errors import InputError
 from mcld.models import ModelSpec
+from mcld.options import places
 
 Settings = TypeVar("Settings", bound=RunSettings)
 
@@ -66,11 +68,20 @@ class Plan:
 
     def to_yaml(self) -> str:
         """The content of ``config.yaml``: the settings, and ``resolved`` with the rest."""
-        places = {"training": self.stores.training, "validation": self.stores.validation}
-        stores = {kind: str(place.folder) for kind, place in places.items() if place is not None}
+        kept = {"training": self.stores.training, "validation": self.stores.validation}
+        stores = {kind: str(place.folder) for kind, place in kept.items() if place is not None}
         facts = {RESOLVED: {**self.facts(), "stores": stores}}
         text = yaml.safe_dump(facts, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
         return settings_to_yaml(with_absolute_paths(self.settings)) + str(text)
+
+
+def with_absolute_paths(settings: Settings) -> Settings:
+    """The same settings, with files and folders that are the same from every working directory."""
+    values = {key: value for key, _, value in leaves(settings) if isinstance(value, str) and value[:1] not in ("", "~")}
+    paths = [*(f"data.{key}" for key in places(type(settings.data))), *(f"{role}.checkpoint" for role in NAMED)]
+    paths += [key for key in ("model.name", "teacher.name", "student.name") if Path(values.get(key, "")).is_dir()]
+    paths += ["teacher.store"] if values.get("teacher.store") not in ("auto", "off") else []
+    return with_values(settings, {key: str(Path(values[key]).absolute()) for key in paths if key in values})
 
 
 def settle(settings: Settings) -> Settings:

@@ -5,10 +5,12 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
+from mcld.assembly.plan import with_absolute_paths
 from mcld.bench.measure import measure
 from mcld.bench.suite import Cell, difference
 from mcld.commands.run import resume, start
-from mcld.configs.compose import flatten, settings_from_yaml, with_absolute_paths
+from mcld.configs.compose import settings_from_yaml
+from mcld.configs.decisive import flatten
 from mcld.configs.schema import Distill
 from mcld.configs.values import with_values
 from mcld.data import load_data

@@ -6,7 +6,7 @@ from typing import Any
 
 import mcld
 from mcld.bench.suite import Cell, Suite, difference
-from mcld.configs.compose import flatten
+from mcld.configs.decisive import flatten
 from mcld.errors import InputError
 from mcld.files import atomic_write_text
 from mcld.report import bench_figures as drawn

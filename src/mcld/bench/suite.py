@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from mcld.checks import check_names
-from mcld.configs.compose import Command, compose, flatten
+from mcld.configs.compose import Command, compose
+from mcld.configs.decisive import flatten
 from mcld.configs.schema import Distill, Train
 from mcld.configs.values import with_values
 from mcld.errors import InputError

@@ -1,6 +1,5 @@
 """The cells of a suite as a Hydra sweep, for the launchers that Hydra has for clusters."""
 
-import sys
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -9,9 +8,8 @@ from mcld.bench.cell import run_cell
 from mcld.bench.runner import prepare
 from mcld.bench.suite import Cell, Suite
 from mcld.bench.suite_file import read_suite
-from mcld.configs.sweep import is_hydras, launch
-from mcld.engine.stop import Interrupted
-from mcld.errors import InputError, RunError, explain
+from mcld.commands.sweep import is_hydras, launch
+from mcld.errors import InputError, RunError
 
 
 def sweep(suite: Suite, cells: Sequence[Cell], words: Sequence[str], *, threads: int | None, console: Console) -> None:
@@ -38,18 +36,9 @@ def sweep(suite: Suite, cells: Sequence[Cell], words: Sequence[str], *, threads:
     console.print(f"{suite.name}: {len(cells)} cells, {len(left)} runs left; in {suite.out}", markup=False)
     file, out = str(suite.file), str(suite.out)
 
-    def job(id: str) -> str:
+    def job(id: str) -> None:
         """In the process that the launcher chose: one cell."""
-        try:
-            run_cell(read_suite(file, out).cell(id), threads=threads)
-        except Interrupted as stop:
-            print(stop)
-            raise SystemExit(128 + stop.signal) from stop
-        except Exception as error:  # the other cells may work
-            line = f"{id}: {explain(error)[0]}"
-            print(f"mcld: {line}", file=sys.stderr)
-            return line
-        return ""
+        run_cell(read_suite(file, out).cell(id), threads=threads)
 
     teacher = [cell for cell in left if cell.command == "train"]
     for part in (teacher, [cell for cell in left if cell.command != "train"]):
@@ -59,5 +48,5 @@ def sweep(suite: Suite, cells: Sequence[Cell], words: Sequence[str], *, threads:
         if failures:
             raise RunError(
                 f"{len(failures)} of {len(part)} cells failed; the same command tries them again: "
-                + "; ".join(failures)
+                + "; ".join(f"{name}: {line}" for name, line in failures.items())
             )

@@ -4,12 +4,11 @@ import argparse
 import dataclasses
 import datetime
 import os
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 from mcld.cli.main import Parser
-from mcld.errors import InputError, RunError, explain
+from mcld.errors import InputError, RunError
 from mcld.text import printable
 
 EPILOG = """\
@@ -59,9 +58,9 @@ def _preview(settings: Any, given: argparse.Namespace) -> None:
     from mcld.configs.values import with_values
 
     if given.cfg:
-        download = getattr(settings.data, "download", False)
-        plan = build_parts(with_values(settings, {"data.download": False})).plan  # to look at it fetches nothing
-        kept = with_values(plan.settings, {"data.download": download})
+        fetches = ["data.download"] if getattr(settings.data, "download", False) else []  # not to look at a plan
+        plan = build_parts(with_values(settings, dict.fromkeys(fetches, False))).plan
+        kept = with_values(plan.settings, dict.fromkeys(fetches, True))
         print(dataclasses.replace(plan, settings=kept).to_yaml(), end="")
     else:
         dry_run(settings, force=given.force)
@@ -70,55 +69,43 @@ def _preview(settings: Any, given: argparse.Namespace) -> None:
 def _sweep(command: Any, given: argparse.Namespace) -> int:
     """All combinations, by the launcher that is asked for; a failed run is reported and does not stop the others."""
     from mcld.commands.run import start
+    from mcld.commands.sweep import is_hydras, launch
     from mcld.configs.compose import compose
-    from mcld.configs.sweep import is_hydras, launch
     from mcld.configs.values import with_values
     from mcld.configs.words import combinations, read, several
-    from mcld.engine.stop import Interrupted
 
-    words = read(command, [word for word in given.words if not is_hydras(word)])
-    folder = f"runs/sweep-{datetime.datetime.now():%Y%m%d-%H%M%S}"
-    for word in [word for word in words if word.key == "run"]:
-        if len(several(word)) > 1 or "${" in word.text:
-            raise InputError(f"{word.said}: expected one folder, in which every run gets its own")
-        folder = folder if word.text in ("", "null") else word.text.strip("'\"")
-    words = list({word.key: word for word in words if word.key != "run"}.values())  # the last of a key wins
-    swept = [word.key for word in words if len(several(word)) > 1]
-    force = given.force
+    # the last word of a key wins
+    words = {word.key: word for word in read(command, [word for word in given.words if not is_hydras(word)])}
+    folder, run = f"runs/sweep-{datetime.datetime.now():%Y%m%d-%H%M%S}", words.pop("run", None)
+    if run is not None:
+        if len(several(run)) > 1 or "${" in run.text:
+            raise InputError(f"{run.said}: expected one folder, in which every run gets its own")
+        folder = folder if run.text in ("", "null") else run.text.strip("'\"")
     jobs: dict[str, list[str]] = {}
 
-    def placed(place: str) -> Any:
+    def settings_of(place: str) -> Any:
         return with_values(compose(command, jobs[place]), {"run": place})
 
-    for job_words in combinations(words):
-        own = sorted(word for word in job_words if word.partition("=")[0] in swept)
+    for job_words in combinations(words.values()):
+        own = sorted(one for one, word in zip(job_words, words.values(), strict=True) if len(several(word)) > 1)
         place = f"{folder}/{','.join(own).replace('/', '_').replace(chr(39), '') or 'run'}"
         jobs[place] = job_words
-        settings = compose(command, job_words)  # a mistake in the last shows before the first has run
+        settings = settings_of(place)  # a mistake in the last shows before the first has run
         if settings.devices > 1 or "TORCHELASTIC_RUN_ID" in os.environ:
             raise InputError("-m runs on one device after another run; for several devices start the runs one by one")
     if given.cfg or given.dry_run:
         for place in jobs:
             print(printable(f"# {place}"))
-            _preview(placed(place), given)
+            _preview(settings_of(place), given)
         return 0
+    force = given.force
 
-    def job(place: str) -> str:
-        """The name of the run when it failed: what a launcher brings back, from wherever it ran."""
+    def job(place: str) -> None:
         print(printable(f"--- {place}"))
-        try:
-            start(placed(place), force=force)
-        except Interrupted as stop:
-            print(stop)
-            raise SystemExit(128 + stop.signal) from stop
-        except Exception as error:  # the other combinations may work
-            print(printable(f"mcld: {place}: {explain(error)[0]}"), file=sys.stderr)
-            return place
-        return ""
+        start(settings_of(place), force=force)
 
-    failures = launch(job, list(jobs), [word for word in given.words if is_hydras(word)], folder)
-    if failures:
-        raise RunError(f"{len(failures)} runs of the sweep failed: {', '.join(failures)}")
+    if failed := launch(job, list(jobs), [word for word in given.words if is_hydras(word)], folder):
+        raise RunError(f"{len(failed)} runs of the sweep failed: {', '.join(failed)}")
     return 0
 
 

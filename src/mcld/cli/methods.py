@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
         say_broken(METHODS)
         return 0
 
-    from mcld.configs.compose import method_options
+    from mcld.configs.options import method_options
 
     cls = method_class(given.name)
     options = method_options(given.name)()

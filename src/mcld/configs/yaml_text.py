@@ -1,6 +1,7 @@
 """YAML files of other people, read without being made to wait or to grow."""
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -10,6 +11,24 @@ from mcld.files import read_file
 BYTES = 2**20
 VALUES = 10_000
 DEPTH = 40
+
+
+def load_yaml(file: Path) -> Any:
+    """The values in a YAML file.
+
+    Raises:
+        InputError: in one line, when it cannot be read.
+    """
+    try:
+        return yaml.safe_load(read_yaml_text(file))
+    except FileNotFoundError as error:
+        raise InputError(f"{file}: no such file") from error
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise InputError(f"{file} cannot be read: {line}{error.problem or error.context}") from error
+    except (OSError, ValueError, OverflowError, yaml.YAMLError) as error:  # an InputError is a ValueError
+        reason = getattr(error, "strerror", None) or (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"{file} cannot be read: {reason.removeprefix(f'{file}: ')}") from error
 
 
 def read_yaml_text(path: Path) -> str:

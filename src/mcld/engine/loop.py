@@ -13,7 +13,7 @@ from torch import Tensor
 from mcld.assembly.optimizers import create_optimizer
 from mcld.assembly.parts import Parts
 from mcld.assembly.schedule import learning_rate_factor
-from mcld.configs.compose import changed_settings, flatten
+from mcld.configs.decisive import changed_settings, flatten
 from mcld.data import Batch, TrainLoader
 from mcld.display import Bar, Display, epoch_line
 from mcld.engine.checkpoint import (

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mcld.configs.compose import flatten, settings_from_yaml
+from mcld.configs.compose import settings_from_yaml
+from mcld.configs.decisive import flatten
 from mcld.errors import InputError
 from mcld.files import open_regular
 from mcld.report.answers import Answers, read_answers
