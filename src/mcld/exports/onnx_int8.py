@@ -21,7 +21,7 @@ JUDGED = 512
 """Other training images that say whether layers have to stay in float."""
 GOOD = 0.99
 """Share of them with the same class as in float that is good enough."""
-GAIN = 0.01
+GAIN = 0.005
 """What leaving layers in float has to gain where it does not reach that."""
 CLEAN = 60.0
 """Signal to noise, in decibels, of what has not been quantised yet."""
