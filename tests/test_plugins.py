@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from tests.packages import JS, install
 
 from mcld import InputError, plugins
+from mcld import evaluate as api_evaluate
 from mcld.plugins import check_plugins, load_plugin, loaded_plugins, plugin_words, take_plugins
 from mcld.registry import REGISTRIES
 
@@ -64,6 +66,39 @@ def test_a_run_remembers_its_plugin_and_asks_for_it(
     status, out, _ = mcld("resume", "run", "--plugin", str(moved))
     assert status == 0
     assert f"warning: {moved} is not the my_methods.py (method js) that run was made with: its digest was" in out
+
+
+def test_what_reads_the_network_and_the_data_alone_does_without_the_method(
+    mcld: Mcld, arrays: list[str], teacher: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "my.py").write_text(JS)
+    words = [*arrays, f"teacher={teacher}", *STUDENT, "method=js", "run=run", "--plugin", "my.py"]
+    assert mcld("distill", *words)[0] == 0
+    forget()
+    status, out, err = mcld("evaluate", "run")
+    assert (status, err) == (0, "")
+    assert "top-1" in out
+    assert 0 <= api_evaluate("run").top1 <= 1
+    assert mcld("evaluate", "run", "data.batch_size=20")[1] == out
+    (tmp_path / "run" / "summary.json").unlink()
+    status, out, err = mcld("export", "run", "--layout", "plain")
+    assert (status, err) == (0, "")
+    assert "warning: the run run is not finished: epoch 1 of 1" in out
+
+
+def test_evaluating_asks_for_the_plugin_with_the_data_and_so_does_a_report_for_any(
+    mcld: Mcld, teacher: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(teacher, tmp_path / "run")
+    entry = {"file": "my.py", "sha256": "0", "names": ["data stripes"]}
+    environment = json.loads((tmp_path / "run" / "environment.json").read_text())
+    for names, said in ((["data stripes"], 2), (["model tiny"], 2), (["logger mine"], 0)):
+        kept = {**environment, "plugins": [{**entry, "names": names}]}
+        (tmp_path / "run" / "environment.json").write_text(json.dumps(kept))
+        status, _, err = mcld("evaluate", "run")
+        assert status == said
+        assert ("needs it; give it: --plugin my.py" in err) is (said == 2)
+        assert "needs it; give it: --plugin my.py" in mcld("report", "run")[2]
 
 
 def test_every_command_that_knows_names_takes_a_plugin(mcld: Mcld, tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ from torch import nn
 from mcld.assembly.classifier import load_classifier
 from mcld.assembly.objects import Objects
 from mcld.assembly.plan import default_run_name
-from mcld.commands.evaluate import evaluate_network
+from mcld.commands.evaluate import evaluate_network, run_data
 from mcld.commands.run import resume as resume_run
 from mcld.commands.run import start
-from mcld.configs.compose import Command, settings_from, settings_from_yaml
+from mcld.configs.compose import Command, settings_from
 from mcld.configs.schema import OBJECT, NetworkSettings, Train
 from mcld.configs.values import with_values
 from mcld.configs.words import read
@@ -184,7 +184,7 @@ def evaluate(
     if data is None:
         if not isinstance(model, str | os.PathLike) or not RunDirectory.is_run(model):
             raise InputError("data is not given; expected data=NAME, or a run directory to evaluate on its own data")
-        then = settings_from_yaml(RunDirectory.open(model).config).data
+        then = run_data(model)
         if then.name == OBJECT:
             raise InputError(f"the run {model} was made with data from Python; give it again: data=(train, val)")
         data = vars(then)

@@ -9,7 +9,7 @@ from torch import nn
 
 from mcld.assembly.objects import needed, wrap
 from mcld.assembly.sizes import size_warning
-from mcld.configs.compose import settings_from_yaml
+from mcld.configs.compose import epochs_from_yaml
 from mcld.configs.schema import OBJECT, NetworkSettings
 from mcld.data import DataInfo, check_classes
 from mcld.errors import InputError
@@ -129,7 +129,7 @@ def unfinished(path: str) -> list[str]:
     run = RunDirectory.open(path)
     if run.summary.is_file():
         return []
-    epochs = settings_from_yaml(run.config).schedule.epochs
+    epochs = epochs_from_yaml(run.config)
     done = len(run.read_metrics()) if run.metrics.is_file() else 0
     return [f"warning: the run {path} is not finished: epoch {done} of {epochs}; go on with it: mcld resume {path}"]
 

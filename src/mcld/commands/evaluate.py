@@ -1,6 +1,7 @@
 """One network on one data set."""
 
 import math
+import os
 from pathlib import Path
 
 import torch
@@ -9,8 +10,10 @@ from mcld.assembly.networks import run_temperature
 from mcld.assembly.objects import NO_OBJECTS, Objects
 from mcld.assembly.parts import build_parts
 from mcld.commands.run import describe_network, launch
+from mcld.configs.compose import data_from_yaml
 from mcld.configs.schema import Train
 from mcld.data import DataSet, FileSplit
+from mcld.data.options import DataOptions
 from mcld.display import Display
 from mcld.engine.ranks import large_batch, network_outputs
 from mcld.errors import InputError, RunError
@@ -18,11 +21,24 @@ from mcld.evaluation import measure
 from mcld.evaluation.calibration import calibration_error
 from mcld.evaluation.classes import Evaluation
 from mcld.files import atomic_write_text
+from mcld.plugins import check_plugins
+from mcld.runs import RunDirectory
 from mcld.text import csv_text
 
 CONFUSION, CLASSES = "confusion.csv", "classes.csv"
 SHOWN = 20
 """Classes that are printed; of more, the worst of them."""
+
+
+def run_data(path: str | os.PathLike[str]) -> DataOptions:
+    """The settings of the data of a run; of its plugins only one that holds data is asked for.
+
+    Raises:
+        InputError: when that is not here, or the run cannot be read.
+    """
+    run = RunDirectory.open(path)
+    check_plugins(run.plugins, str(path), kinds=["data"])
+    return data_from_yaml(run.config)
 
 
 def evaluate_network(settings: Train, display: Display, objects: Objects = NO_OBJECTS) -> Evaluation:

@@ -13,6 +13,7 @@ from mcld.configs.options import combined_options, logger_options, method_option
 from mcld.configs.values import check_meaning, convert, kind_of, leaves, with_values
 from mcld.configs.words import Word, read, value_of
 from mcld.configs.yaml_text import load_yaml
+from mcld.data.options import DataOptions
 from mcld.errors import InputError
 from mcld.methods import method_class
 from mcld.options import MISSING
@@ -162,6 +163,34 @@ def settings_from_yaml(file: Path) -> Settings:
         for group in ("data", "method") if command == "distill" else ("data",):
             loaded[group] = node if isinstance(node := loaded.get(group), dict) else {}  # its name is asked for
         return settings_from(command, {str(key): value for key, value in loaded.items() if key != RESOLVED})
+    except (ValueError, OverflowError) as error:  # an InputError is a ValueError
+        raise InputError(f"{file} cannot be read: {error}") from error
+
+
+def data_from_yaml(file: Path) -> DataOptions:
+    """The settings of the data alone: a method or a logger of the run need not be known here.
+
+    Raises:
+        InputError: as :func:`settings_from_yaml`.
+    """
+    found: DataOptions = _part(file, "data").data
+    return found
+
+
+def epochs_from_yaml(file: Path) -> int:
+    """The number of epochs alone, likewise."""
+    return _part(file, "schedule").schedule.epochs
+
+
+def _part(file: Path, group: str) -> Settings:
+    """Settings of which one group alone is as in the file."""
+    loaded = load_yaml(file)
+    try:
+        if not isinstance(loaded, dict):
+            raise InputError("it holds no settings; expected a config.yaml that mcld wrote")
+        node = loaded.get(group)
+        others = {"data": {"name": "digits"}, "model": {"name": "not read"}}  # what must be set
+        return settings_from("train", {**others, group: node if isinstance(node, dict) else {}})
     except (ValueError, OverflowError) as error:  # an InputError is a ValueError
         raise InputError(f"{file} cannot be read: {error}") from error
 

@@ -13,6 +13,7 @@ from mcld.configs.compose import settings_from_yaml
 from mcld.configs.decisive import flatten
 from mcld.errors import InputError
 from mcld.files import open_regular
+from mcld.plugins import check_plugins
 from mcld.report.answers import Answers, read_answers
 from mcld.runs import RunDirectory
 
@@ -81,6 +82,7 @@ def read_facts(path: str) -> RunFacts:
     run = RunDirectory.open(path)
     if not run.summary.is_file():
         raise InputError(f"{path} is not finished; first go on with it: mcld resume {path}")
+    check_plugins(run.plugins, path)
     model = run.read_json(run.model)
     answers = read_answers(run.answers) if run.answers.is_file() else None
     if answers is not None and answers.weights != weights_digest(run):
