@@ -13,7 +13,7 @@ from mcld import KD, LogitMethod, create_method
 from mcld.engine.stop import StopRequest
 from mcld.methods import Terms
 from mcld.registry import REGISTRIES
-from mcld.testing import check_logit_method
+from mcld.testing import check_data, check_logit_method, check_model, check_two_ranks
 
 Mcld = Callable[..., tuple[int, str, str]]
 MODULE = f'''
@@ -112,12 +112,15 @@ def test_all_parts_of_a_package_by_name_and_over_an_interruption(
     assert "data.count=64" in mcld("data", "stripes")[1]
 
 
-def test_the_battery_for_a_method_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_batteries_for_parts_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path, monkeypatch, "ownparts", MODULE, POINTS)
     method = create_method("js")
     assert isinstance(method, LogitMethod)
     check_logit_method(method)
     check_logit_method(KD())
+    check_two_ranks(KD())
+    check_model("tinynet")
+    check_data("stripes", count=40)
 
 
 def test_the_battery_finds_what_is_wrong() -> None:

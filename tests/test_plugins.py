@@ -81,9 +81,10 @@ def test_what_reads_the_network_and_the_data_alone_does_without_the_method(
     assert 0 <= api_evaluate("run").top1 <= 1
     assert mcld("evaluate", "run", "data.batch_size=20")[1] == out
     (tmp_path / "run" / "summary.json").unlink()
-    status, out, err = mcld("export", "run", "--layout", "plain")
+    status, out, err = mcld("export", "run", "--format", "safetensors")
     assert (status, err) == (0, "")
     assert "warning: the run run is not finished: epoch 1 of 1" in out
+    assert "warning: the table goes without the teacher" in out
 
 
 def test_evaluating_asks_for_the_plugin_with_the_data_and_so_does_a_report_for_any(

@@ -46,6 +46,13 @@ def test_every_command_that_is_named_exists() -> None:
         assert word in COMMANDS
 
 
+def test_the_batteries_of_contributing_run(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    (tmp_path / "mine.py").write_text(example)
+    subprocess.run([sys.executable, "mine.py"], check=True, timeout=300, cwd=tmp_path)
+
+
 def test_make_targets_exist() -> None:
     makefile = (Path(__file__).parents[1] / "Makefile").read_text()
     for target in re.findall(r"^make (\w+)", README, re.MULTILINE):

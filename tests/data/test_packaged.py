@@ -1,8 +1,11 @@
+from typing import Any
+
 import pytest
 import torch
 
-from mcld.data import TensorSplit, load_data
+from mcld.data import DataOptions, DataSet, TensorSplit, load_data, tensor_data
 from mcld.errors import InputError
+from mcld.testing import check_data
 
 
 def raw(split: object) -> torch.Tensor:
@@ -41,3 +44,31 @@ def test_mnist5k() -> None:
     assert data.train.views.description == "crop 28, padding 2"
     with pytest.raises(InputError, match="train_per_class is 401; expected 1 to 400"):
         load_data("mnist5k", train_per_class=401)
+
+
+@pytest.mark.parametrize(("name", "options"), [("digits", {}), ("digits", {"policy": "trivial"}), ("mnist5k", {})])
+def test_the_battery_for_data_sets(name: str, options: dict[str, str]) -> None:
+    check_data(name, **options)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"labels": torch.full((60,), 3)}, "the labels of train range from 3 to 3; expected 0 to 1"),
+        ({"seed": None}, "the fingerprint of train is another when the data is read again"),
+        ({"val": 0}, "training and validation images are the same"),
+    ],
+)
+def test_the_battery_finds_what_is_wrong(wrong: dict[str, Any], said: str) -> None:
+    def read() -> DataSet:
+        def part(seed: int | None) -> tuple[torch.Tensor, torch.Tensor]:
+            g = torch.Generator()
+            _ = g.seed() if seed is None else g.manual_seed(seed)
+            return torch.randint(256, (60, 3, 8, 8), generator=g, dtype=torch.uint8), torch.arange(60) % 2
+
+        train, val = part(wrong.get("seed", 0)), part(wrong.get("val", 1))
+        train = (train[0], wrong.get("labels", train[1]))
+        return tensor_data("mine", ["a", "b"], train, val, padding=1, flip=True, options=DataOptions(name="mine"))
+
+    with pytest.raises(AssertionError, match=said):
+        check_data(read)

@@ -12,6 +12,7 @@ from tests.methods.feature_outputs import (
     INDEX,
     LABELS,
     NAMES,
+    OPTIONS,
     STUDENT,
     TEACHER,
     B,
@@ -30,56 +31,59 @@ from torch import Tensor
 
 from mcld import InputError, create_method
 from mcld.features import Features
-from mcld.methods import Outputs, Shapes, combine, method_class
+from mcld.methods import FeatureMethod, Outputs, Shapes, Terms, combine, method_class
 from mcld.methods.crd import CRD, OtherClasses, draw_negatives
 from mcld.methods.ft import FT
 from mcld.methods.reviewkd import hierarchical_distance
 from mcld.models import ModelSpec
+from mcld.testing import check_feature_method
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_gradient(name: str) -> None:
-    method = ready(name)
-    total(method, S, T)  # fixes what is fixed by the first batch
-    method.eval().check_values = False
-
-    def loss(*tensors: Tensor) -> Tensor:
-        student = Outputs(S.logits, tensors[0], tensors[1:], S.classifier)
-        return total(method, student, T)
-
-    inputs = tuple(x.clone().requires_grad_() for x in leaves(S))
-    assert torch.autograd.gradcheck(loss, inputs, fast_mode=True)
-    targets = tuple(x.clone().requires_grad_() for x in leaves(T))
-    value = total(
-        method,
-        Outputs(S.logits, inputs[0], inputs[1:], S.classifier),
-        Outputs(T.logits, targets[0], targets[1:], T.classifier),
-    )
-    torch.autograd.backward(value)
-    assert any(x.grad is not None and bool(x.grad.abs().sum() > 0) for x in inputs)
-    # no gradient flows into the teacher, not even through what the method learns of it
-    assert all(x.grad is None for x in targets)
+@pytest.mark.parametrize("name", [*NAMES, "simkd"])
+def test_the_battery_for_methods_on_features(name: str) -> None:
+    method = create_method(name, **OPTIONS.get(name, {}))
+    # crd: which negatives an image gets depends on its row, see the test below; compiled: further below
+    check_feature_method(method, draws=name == "crd", compiled=False)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_everything_learnable_learns(name: str) -> None:
-    method = ready(name)
-    torch.autograd.backward(total(method, change(S, lambda x: x.clone().requires_grad_()), T))
-    for parameter, tensor in method.named_parameters():
-        assert tensor.grad is not None, parameter
-        assert tensor.grad.isfinite().all(), parameter
+class Wrong(FeatureMethod):
+    """Pulls features together, and can do one thing wrong."""
+
+    needs = frozenset({"logits", "pooled"})
+    requires_global_batch = False
+    fault: str = ""
+
+    def compare(self, student: Outputs, teacher: Outputs, progress: float, index: Tensor | None) -> Terms:
+        assert student.pooled is not None
+        s = student.pooled.half() if self.fault == "half" else student.pooled
+        if self.fault == "mean":
+            s = s - s.mean(dim=0)
+        if self.fault == "first":
+            s = s[:1]
+        if self.fault == "detached":
+            s = s * s.detach()
+        if self.fault == "none":
+            s = s.detach()
+        return {"size": s.square().mean()}
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_order_of_the_images_does_not_matter(name: str) -> None:
-    if name == "crd":  # which negatives an image gets depends on its row: see the test below
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("", ""),
+        ("mean", "depends on the others of the batch"),
+        ("first", "the order of the images"),
+        ("detached", "its gradient is not that of its value"),
+        ("half", "gradient|float32"),
+        ("none", "does not require grad|no gradient reaches the student"),
+    ],
+)
+def test_the_battery_finds_what_is_wrong(fault: str, said: str) -> None:
+    if not said:
+        check_feature_method(Wrong(fault))
         return
-    order = torch.randperm(B, generator=torch.Generator().manual_seed(3))
-    expected = ready(name)(S, T, LABELS, 1.0, INDEX)
-    shuffled = ready(name)(
-        change(S, lambda x: x[order]), change(T, lambda x: x[order]), LABELS[order], 1.0, INDEX[order]
-    )
-    torch.testing.assert_close(shuffled, expected)
+    with pytest.raises((AssertionError, RuntimeError), match=said):
+        check_feature_method(Wrong(fault), compiled=False)
 
 
 def test_the_order_of_the_images_does_not_matter_to_crd_with_all_others_as_negatives() -> None:
@@ -284,19 +288,6 @@ def test_compiled(name: str) -> None:
 @pytest.mark.parametrize("name", [*NAMES, "simkd"])
 def test_compiled_by_the_default_backend(name: str) -> None:
     check_compiled(name, "inductor", fullgraph=False)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_state_goes_on_where_it_was(name: str, tmp_path: Any) -> None:
-    first, second = ready(name), ready(name)
-    for module in second.modules():
-        for parameter in module.parameters(recurse=False):
-            torch.nn.init.normal_(parameter)
-    total(first, S, T)
-    torch.save(first.state_dict(), tmp_path / "state")
-    expected = [total(first, S, T).item() for _ in range(2)]
-    second.load_state_dict(torch.load(tmp_path / "state", weights_only=True))
-    assert [total(second, S, T).item() for _ in range(2)] == expected
 
 
 @pytest.mark.parametrize("name", NAMES)

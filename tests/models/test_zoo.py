@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mcld.errors import InputError
 from mcld.evaluation.cost import count_macs, count_parameters
 from mcld.models import ZooModel, create_model, find_model, list_models
+from mcld.testing import check_model
 
 # Name, parameters, buffer elements, tensors in the state dict, MMACs at 32x32, pooled features; for 100 classes.
 TABLE = [
@@ -180,6 +181,11 @@ def test_trains_a_step_and_evaluates(name: str) -> None:
     logits = model.eval()(images)
     assert logits.shape == (4, 5)
     assert bool(logits.isfinite().all())
+
+
+@pytest.mark.parametrize("name", [name for name in KINDS if name != "ResNet50"])
+def test_the_battery_for_models(name: str) -> None:
+    check_model(name, exported=name in ("resnet8", "ShuffleV2"))
 
 
 @pytest.mark.parametrize("name", NAMES)

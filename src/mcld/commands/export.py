@@ -17,6 +17,7 @@ import mcld
 from mcld.assembly.networks import load_run, unfinished, weights_line
 from mcld.assembly.objects import NO_OBJECTS, Objects
 from mcld.assembly.parts import build_parts
+from mcld.commands.evaluate import run_data
 from mcld.configs.compose import settings_from_yaml
 from mcld.configs.schema import OBJECT
 from mcld.data import Split, eval_batches, load_data
@@ -174,18 +175,16 @@ def check_free(out: Path, names: list[str], script: str, *, named: bool, force: 
 
 def _evidence(run: RunDirectory, objects: Objects) -> _Evidence:
     """The run's data and its teacher, as far as they are at hand and those that it was trained with."""
-    settings = settings_from_yaml(run.config)
+    chosen = run_data(run.path)
     notes: list[str] = []
     teacher = None
     try:
         try:
-            parts = build_parts(settings, objects, begun=True)
+            parts = build_parts(settings_from_yaml(run.config), objects, begun=True)
             data, teacher = parts.data, parts.teacher
         except InputError as error:
-            if settings.data.name != OBJECT:  # the data may be there and the teacher gone
-                options = {
-                    field.name: getattr(settings.data, field.name) for field in dataclasses.fields(settings.data)
-                }
+            if chosen.name != OBJECT:  # the data may be there and the teacher gone, or a plugin of the method
+                options = {field.name: getattr(chosen, field.name) for field in dataclasses.fields(chosen)}
                 data = load_data(**options)
                 notes.append(f"warning: the table goes without the teacher: {error}")
             elif objects.data is not None:

@@ -1,7 +1,4 @@
-"""What mcld's own methods are held to, for methods of your own: ``mcld.testing.check_logit_method(method)``.
-
-Needs nothing but torch. A method that breaks a rule raises ``AssertionError`` with a line that says which.
-"""
+"""What a method on logits is held to."""
 
 import torch
 from torch import Tensor
