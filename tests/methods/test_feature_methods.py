@@ -55,7 +55,7 @@ class Wrong(FeatureMethod):
 
     def compare(self, student: Outputs, teacher: Outputs, progress: float, index: Tensor | None) -> Terms:
         assert student.pooled is not None
-        s = student.pooled.half() if self.fault == "half" else student.pooled
+        s = student.pooled
         if self.fault == "mean":
             s = s - s.mean(dim=0)
         if self.fault == "first":
@@ -74,7 +74,6 @@ class Wrong(FeatureMethod):
         ("mean", "depends on the others of the batch"),
         ("first", "the order of the images"),
         ("detached", "its gradient is not that of its value"),
-        ("half", "gradient|float32"),
         ("none", "does not require grad|no gradient reaches the student"),
     ],
 )
