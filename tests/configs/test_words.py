@@ -1,7 +1,7 @@
 import pytest
 
 from mcld.assembly.limits import check_settings
-from mcld.configs.compose import compose
+from mcld.configs.compose import compose, settings_from
 from mcld.configs.schema import Distill, Train
 from mcld.errors import InputError
 
@@ -87,3 +87,18 @@ def test_every_number_has_its_range(word: str, said: str) -> None:
     with pytest.raises(InputError) as caught:
         check_settings(settings)
     assert said in str(caught.value)
+
+
+def test_a_value_is_the_narrowest_that_its_setting_takes() -> None:
+    settings = compose("distill", [*BASE, "compile=on", "channels_last=auto", "optimizer.clip='5'", "threads=null"])
+    assert (settings.compile, settings.channels_last, settings.optimizer.clip) == (True, "auto", 5.0)
+    assert settings.threads is None
+    options = ["student.options={a:1}", "student.options.b=[1,x]", "student.options.c='2'", "student.options.d=2"]
+    settings = compose("distill", [*BASE, *options])
+    assert isinstance(settings, Distill)
+    assert settings.student.options == {"a": 1, "b": [1, "x"], "c": "2", "d": 2}
+    given = {"data": "digits", "student": {"name": "x", "options": {"a": 1}}, "teacher": "x", "compile": "off"}
+    python = settings_from("distill", {**given, "teacher": {"name": "t"}, "optimizer.clip": 5, "precision": 32})
+    assert (python.compile, python.optimizer.clip, python.precision) == (False, 5.0, "32")
+    assert isinstance(python, Distill)
+    assert (python.student.options, python.teacher.name) == ({"a": 1}, "t")
