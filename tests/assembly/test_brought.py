@@ -12,11 +12,24 @@ Mcld = Callable[..., tuple[int, str, str]]
 QUICK = ["schedule.epochs=1", "threads=1", "data.batch_size=80"]
 
 
+def test_inception_takes_smaller_images_without_its_auxiliary_classifier(mcld: Mcld, tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 255, (8, 75, 75, 3), np.uint8)
+    np.savez(tmp_path / "few", images=images, labels=np.arange(8) % 2)
+    words = ["data=arrays", "data.train=few.npz", "data.val=few.npz", *QUICK, "data.batch_size=4", *INCEPTION.split()]
+    status, _, err = mcld("train", *words, "model.options.aux_logits=true", "--dry-run")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "does not take images of 75×75 px" in err
+    assert "expected larger images, or a network without auxiliary classifiers: options.aux_logits=false" in err
+    status, _, err = mcld("train", *words, "model.options.aux_logits=false", "run=i")
+    assert status == 0, err
+    assert RunDirectory("i").summary.is_file()
+
+
 def test_a_network_with_auxiliary_outputs_is_trained_and_teaches(mcld: Mcld, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for split in ("train", "val"):
-        np.savez(tmp_path / split, images=rng.integers(0, 255, (24, 16, 16, 3), np.uint8), labels=np.arange(24) % 2)
-    words = ["data=arrays", "data.train=train.npz", "data.val=val.npz", *QUICK, "data.batch_size=12"]
+        np.savez(tmp_path / split, images=rng.integers(0, 255, (8, 16, 16, 3), np.uint8), labels=np.arange(8) % 2)
+    words = ["data=arrays", "data.train=train.npz", "data.val=val.npz", *QUICK, "data.batch_size=4"]
     network = ["model=torchvision/googlenet", "model.options.aux_logits=true", "model.options.init_weights=false"]
     status, out, err = mcld("train", *words, *network, "run=g")
     assert status == 0, err

@@ -65,6 +65,8 @@ def test_words_for_true_and_false(word: str, value: bool) -> None:
     ("word", "said"),
     [
         ("threads=100000", "threads=100000; expected at most "),
+        ("teacher.views=0", "teacher.views=0; expected at least 1 and at most 2,147,483,647"),
+        (f"teacher.views=1{'0' * 30}", "; expected at least 1 and at most 2,147,483,647"),
         ("threads=0", "threads=0; expected at least 1"),
         ("schedule.epochs=2147483648", "expected at most 2,147,483,647"),
         ("optimizer.clip=1e30", "optimizer.clip=1e+30; expected a positive number of at most 1e+06"),
@@ -82,8 +84,9 @@ def test_words_for_true_and_false(word: str, value: bool) -> None:
     ],
 )
 def test_every_number_has_its_range(word: str, said: str) -> None:
-    settings = compose("train", ["data=digits", "model=resnet8", word])
-    assert isinstance(settings, Train)
+    taught = word.startswith("teacher")
+    settings = compose("distill", [*BASE, word]) if taught else compose("train", ["data=digits", "model=resnet8", word])
+    assert isinstance(settings, Train | Distill)
     with pytest.raises(InputError) as caught:
         check_settings(settings)
     assert said in str(caught.value)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 Mcld = Callable[..., tuple[int, str, str]]
 FEW = ("model=resnet8", "schedule.epochs=1", "data.image_size=8", "data.batch_size=8", "data.workers=0", "threads=1")
@@ -73,6 +74,19 @@ def test_numbers_without_a_meaning(mcld: Mcld, word: str, right: str) -> None:
     status, _, err = mcld("train", "data=digits", "model=resnet8", "run=r", word)
     assert (status, right in err, err.count("\n")) == (2, True, 1)
     assert not Path("r").exists()
+
+
+def test_more_threads_than_cores_are_said(mcld: Mcld) -> None:
+    cores = os.cpu_count() or 1
+    words = ["train", "data=digits", "model=resnet8", "--dry-run"]
+    assert "that can be many times slower" not in mcld(*words, "threads=1")[1]
+    threads = torch.get_num_threads()
+    try:
+        status, out, err = mcld(*words, f"threads={cores + 1}")
+    finally:
+        torch.set_num_threads(threads)
+    assert status == 0, err
+    assert f"warning: threads={cores + 1} on {cores} cores; that can be many times slower" in out
 
 
 def test_a_batch_of_all_images_is_said(mcld: Mcld) -> None:

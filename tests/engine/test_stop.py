@@ -107,6 +107,28 @@ def test_a_run_with_workers_saves_when_its_group_is_told_to_end_and_goes_on_at_o
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
+def test_few_file_descriptors_are_one_line_and_nothing_is_locked(mcld: Mcld, photos: Path) -> None:
+    """As after ``ulimit -n 20``."""
+    resource = pytest.importorskip("resource")
+    data = ["data=folder", f"data.path={photos}", "data.image_size=24", "data.batch_size=8", "data.cache=off"]
+    words = [*data, "model=resnet8", "model.options.width=4", "schedule.epochs=1", "threads=1", "run=run"]
+    done = subprocess.run(
+        [sys.executable, "-m", "mcld", "train", *words, "data.workers=2"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (20, 20)),
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "mcld: too many open files; raise the limit (ulimit -n 1024), or read without workers: data.workers=0"
+    ]
+    status, out, err = mcld("resume", "run")
+    assert status == 0, err
+    assert "everything is in run" in out
+
+
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)

@@ -139,6 +139,15 @@ def test_bad_combinations(arguments: dict[str, Any], message: str) -> None:
         combine(**arguments)
 
 
+@pytest.mark.parametrize("weights", [{}, {"plain": 0}])
+def test_training_without_a_teacher_is_no_part_of_anything(weights: dict[str, float]) -> None:
+    with pytest.raises(
+        InputError, match=r"methods are \['plain', 'kd'\]; expected them without plain, which is training"
+    ):
+        create_method(["plain", "kd"], weights=weights)
+    assert create_method(["plain"]).ce_weight == 1
+
+
 def test_maps_before_and_after_the_activation_do_not_mix() -> None:
     with pytest.raises(InputError, match="reviewkd can choose: preactivation=none"):
         create_method(["reviewkd", "fitnet"])

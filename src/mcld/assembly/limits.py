@@ -8,6 +8,7 @@ from mcld.configs.schema import Distill, RunSettings, TeacherSettings
 from mcld.errors import InputError
 
 MOST = 1e6  # a weight or a time beyond it is a slip of the pen
+MOST_VIEWS = 2**31 - 1
 MOST_THREADS = max(256, 4 * (os.cpu_count() or 1))  # hundreds more wait for one another, thousands end the process
 
 
@@ -98,7 +99,7 @@ def check_store(teacher: TeacherSettings) -> None:
     """
     if teacher.store_precision not in (16, 32):
         raise InputError(f"teacher.store_precision={teacher.store_precision}; expected 16 or 32")
-    if teacher.views is not None and teacher.views < 1:
-        raise InputError(f"teacher.views={teacher.views}; expected at least 1")
+    if teacher.views is not None and not 1 <= teacher.views <= MOST_VIEWS:
+        raise InputError(f"teacher.views={teacher.views}; expected at least 1 and at most {MOST_VIEWS:,}")
     if not teacher.store:
         raise InputError("teacher.store is empty; expected auto, off or a folder")

@@ -1,6 +1,7 @@
 """From settings to the parts of a run."""
 
 import dataclasses
+import os
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -87,7 +88,7 @@ def build_parts(settings: Train | Distill, objects: Objects = NO_OBJECTS, *, beg
     method = build_method(settings.method, objects) if isinstance(settings, Distill) else create_method("plain")
     settings, sized = (settings, []) if begun else fit_image_size(settings)
     data, settings = build_data(settings, method, objects)
-    notes = [*data.notes, *sized]
+    notes = [*data.notes, *sized, *many_threads(settings.threads)]
     student_settings = settings.model if isinstance(settings, Train) else settings.student
     role = "model" if isinstance(settings, Train) else "student"
     torch.manual_seed(settings.seed)
@@ -138,6 +139,14 @@ def build_parts(settings: Train | Distill, objects: Objects = NO_OBJECTS, *, beg
     images, spec = (len(data.train), len(data.val)), None if teacher is None else teacher.spec
     plan = Plan(settings, data.info, images, student.spec, spec, stores, tuple(notes), objects.describe())
     return Parts(plan, data, student, teacher, method, distiller)
+
+
+def many_threads(threads: int | None) -> list[str]:
+    """A line when there are more threads than cores."""
+    cores = os.cpu_count() or 1
+    if threads is None or threads <= cores:
+        return []
+    return [f"warning: threads={threads} on {cores} cores; that can be many times slower"]
 
 
 def short_ramps(method: Method, epochs: int) -> list[str]:

@@ -20,13 +20,19 @@ class Combined(Method):
         weights: by name, at least 0; 1 where none is given.
 
     Raises:
-        InputError: without methods, for an unknown name among the weights, for weights that are negative or all 0.
+        InputError: without methods, for plain beside another, for an unknown name among the weights, for weights that
+            are negative or all 0.
     """
 
     title = "several methods at once"
 
     def __init__(self, methods: Mapping[str, Method], weights: Mapping[str, float] | None = None) -> None:
         super().__init__()
+        if "plain" in methods and len(methods) > 1:
+            raise InputError(
+                f"the methods are {list(methods)}; expected them without plain, which is training without a teacher "
+                "and adds nothing to others"
+            )
         weights = dict(weights or {})
         check_names("method among those combined:", weights, methods)
         check_options(non_negative={f"the weight of {name}": weight for name, weight in weights.items()})

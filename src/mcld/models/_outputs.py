@@ -33,7 +33,7 @@ def check_images(network: nn.Module, name: str, images: Tensor, classes: int, *,
         raise
     except Exception as error:  # the forward pass of a network that others wrote may fail in any way
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise InputError(f"{name} does not take images of {size} px ({reason}){_smallest(network)}") from error
+        raise InputError(f"{name} does not take images of {size} px ({reason}){_smallest(network, images)}") from error
     finally:
         network.train(training)
     if logits.shape != (len(images), classes):
@@ -43,7 +43,7 @@ def check_images(network: nn.Module, name: str, images: Tensor, classes: int, *,
         )
 
 
-def _smallest(network: nn.Module) -> str:
+def _smallest(network: nn.Module, images: Tensor) -> str:
     """What is known of the smallest images that a network of torchvision takes."""
     spec = getattr(network, "spec", None)
     library, _, name = str(getattr(spec, "architecture", "")).partition("/")
@@ -52,6 +52,8 @@ def _smallest(network: nn.Module) -> str:
     from torchvision.models import get_model_weights
 
     least = get_model_weights(name).DEFAULT.meta.get("min_size")
+    if least and min(images.shape[2:]) >= max(least):  # true without auxiliary classifiers, which need larger images
+        return "; expected larger images, or a network without auxiliary classifiers: options.aux_logits=false"
     return (
         f"; expected at least {least[0]}×{least[1]} px: data.image_size={max(least)}, where there is such an option"
         if least
