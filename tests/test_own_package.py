@@ -120,7 +120,7 @@ def test_the_batteries_for_parts_of_ones_own(tmp_path: Path, monkeypatch: pytest
     check_logit_method(KD())
     check_two_ranks(KD())
     check_model("tinynet")
-    check_data("stripes", count=40)
+    check_data("stripes")  # of 40 images they would be the validation images
 
 
 def test_the_battery_finds_what_is_wrong() -> None:
