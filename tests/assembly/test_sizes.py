@@ -40,7 +40,7 @@ def test_a_runs_own_size_is_used_and_said(mcld: Mcld, photos: list[str], tmp_pat
     status, out, err = mcld("evaluate", "T", *photos, *quick)
     assert (status, err) == (0, "")
     assert said.format("model") in out
-    assert "16×16 px" in out
+    assert "2 classes, resize 18, center crop 16, RGB\n" in out
     student = ["teacher=T", "teacher.allow_near_chance=true", "student=resnet8", "student.options.width=2"]
     status, out, err = mcld("distill", *photos, *QUICK, *student, "run=D")
     assert status == 0, err
