@@ -410,8 +410,11 @@ class _Hangs(Exception):  # noqa: N818 (not an error of the program's)
 
 @contextlib.contextmanager
 def _surroundings() -> Iterator[None]:
-    """No network, an alarm, no compiler, and training that ends after a step."""
+    """No network, an alarm, no compiler, no further processes, and training that ends after a step."""
+    from lightning_fabric.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
+
     from mcld.engine.loop import Loop
+    from mcld.errors import RunError
 
     train = Loop.train
 
@@ -422,6 +425,10 @@ def _surroundings() -> Iterator[None]:
 
     def refuse(*_: Any, **__: Any) -> Any:
         raise OSError("no network here")
+
+    def alone(*_: Any, **__: Any) -> Any:
+        # Each would be this whole process once more, and the first to end would end this one with SIGKILL.
+        raise RunError("no further processes here")
 
     def ring(*_: Any) -> Any:
         waited, worked = time.monotonic() - began[0], time.process_time() - began[1]
@@ -438,6 +445,7 @@ def _surroundings() -> Iterator[None]:
             mock.patch.object(Loop, "train", short),
             mock.patch.object(socket, "getaddrinfo", refuse),
             mock.patch.object(nn.Module, "compile", return_value=None),  # minutes
+            mock.patch.object(_SubprocessScriptLauncher, "_call_children_scripts", alone),
         ):
             yield
     finally:

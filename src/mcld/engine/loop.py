@@ -216,7 +216,7 @@ class Loop:
             done += 1
             if step + 1 == warm_up + timed:
                 break
-        values = {name: float(value) for name, value in terms.items()}  # waits for the device
+        values = {name: float(value.detach()) for name, value in terms.items()}  # waits for the device
         return (time.perf_counter() - started) / done, values
 
     def _teach(self, batch: Batch) -> Any:
