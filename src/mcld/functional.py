@@ -12,8 +12,8 @@ Example:
     0.1308
     >>> functional.dist(student, teacher, labels, temprature=1)
     Traceback (most recent call last):
-    mcld.errors.InputError: there is no option of dist 'temprature'; did you mean 'temperature'? expected beta, \
-check_values, epochs, gamma, index, progress, standardize or temperature
+    mcld.errors.InputError: there is no option of dist 'temprature'; did you mean 'temperature'? expected \
+as_published, beta, check_values, epochs, gamma, index, progress, standardize or temperature
 """
 
 from collections.abc import Callable

@@ -1,5 +1,6 @@
 """The cache of decoded images: the same bits, found again, and never a wrong pixel."""
 
+import logging
 import os
 import pickle
 import shutil
@@ -188,6 +189,10 @@ def test_a_stopped_process_is_not_waited_for_without_end(
     (file,) = (path for path in (cache / "decoded").glob("*.pixels") if path == the_file(cache, "train"))
     file.unlink()
     monkeypatch.setattr(cache_module, "_PATIENCE", 1.5)
+    caplog.set_level(logging.WARNING, logger="mcld.data.decoded")
+    monkeypatch.setattr(
+        logging.getLogger("mcld.data.decoded"), "disabled", False
+    )  # some library of another test does it
     with lock_file(file.with_suffix(".lock")):
         data = load(photos, "auto")
         assert "decoded images cannot be kept: process " in data.notes[0]
