@@ -93,14 +93,14 @@ def _notices(runs: Sequence[RunFacts]) -> list[str]:
 
 
 def _numbers(runs: Sequence[RunFacts]) -> list[tuple[str, list[str]]]:
-    """Rows of the table: a title and a cell for the teacher, where there is one, and each run."""
+    """Rows of the table: a title, and a cell for each run and for the teacher, where there is one."""
     first = runs[0]
     teacher = first.teacher
-    named = [("teacher " + teacher["name"], None, teacher)] if teacher else []
     columns: list[tuple[str, RunFacts | None, dict[str, Any]]] = [
-        *named,
-        *((run.name, run, {**run.summary["network"], **run.summary["last"]}) for run in runs),
+        (run.name, run, {**run.summary["network"], **run.summary["last"]}) for run in runs
     ]
+    if teacher:  # last: a phone shows the first columns
+        columns.append((f"teacher {teacher['name']}", None, teacher))
     rows: list[tuple[str, list[str]]] = [("", [name for name, *_ in columns])]
 
     def row(title: str, cells: list[str]) -> None:
