@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 import time
 from typing import Any
 
@@ -9,9 +10,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.autograd import Function
-
-LAUNCHER = "MCLD_LAUNCHER"
-"""The environment variable with the number of the process that started this one as a further rank of its run."""
 
 
 def gather_rows(x: Tensor) -> Tensor:
@@ -51,6 +49,11 @@ def failed_first(status: int) -> int | None:
     """
     if not dist.is_available() or not dist.is_initialized():
         return None
+    for thread in threading.enumerate():
+        # Fabric's, in rank 0: it looks every few seconds whether another rank has failed, and would end this one by
+        # SIGKILL while it is leaving in order.
+        if thread.name == "child-process-observer":
+            vars(thread)["_child_processes"] = []
     own = f"{dist.get_rank()} {status}"
     try:
         first = dist.distributed_c10d._get_default_store().compare_set("mcld/failed", "", own).decode()
@@ -67,19 +70,11 @@ def leave(status: int, seconds: float = 1.0) -> None:
     """
     if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
         return
-    launcher = os.environ.get(LAUNCHER)
     if dist.get_rank() == 0 and dist.get_backend() == "gloo":
         kept = dist.distributed_c10d._get_default_store()
         dist.destroy_process_group()  # which is how they notice
         time.sleep(seconds)
         del kept
-    elif launcher is not None:
-        # Rank 0 started this process, and looks every few seconds whether it has failed, to end itself by SIGKILL: that
-        # must not come before it has left by itself.
-        dist.destroy_process_group()
-        deadline = time.monotonic() + 4 * seconds
-        while os.getppid() == int(launcher) and time.monotonic() < deadline:
-            time.sleep(0.05)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

@@ -21,7 +21,6 @@ from mcld.configs.schema import OBJECT, Distill, RunSettings, Train
 from mcld.configs.values import with_values
 from mcld.data import DataInfo, DataSet
 from mcld.display import Display
-from mcld.distributed import LAUNCHER
 from mcld.engine.loop import Loop
 from mcld.engine.ranks import NO_TEACHER, Judged, evaluate_teacher, live_teacher
 from mcld.engine.stop import StopRequest
@@ -144,8 +143,6 @@ def launch(settings: RunSettings) -> Fabric:
             precision={"32": "32-true", "bf16": "bf16-mixed", "16-mixed": "16-mixed"}[settings.precision],  # type: ignore[arg-type]
         )
         fabric.launch()
-    if fabric.local_rank and "TORCHELASTIC_RUN_ID" not in os.environ:
-        os.environ[LAUNCHER] = str(os.getppid())
     return fabric
 
 
