@@ -88,7 +88,8 @@ class OwnShare(LogitMethod):
         return {"sum": (student - teacher).square().sum()}
 
 
-def test_the_battery_finds_what_differs_between_ranks() -> None:
+def test_the_battery_finds_what_differs_between_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1]))  # the processes import this file by its name
     found = two_rank_faults({"right": KD(), "forgetful": Forgetful(), "constant": Constant(), "share": OwnShare()})
     assert set(found) == {"forgetful", "constant", "share"}
     assert "the loss of two ranks is" in found["forgetful"]

@@ -1,9 +1,11 @@
 """Joining the batches of data-parallel ranks."""
 
+import functools
 import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -38,6 +40,23 @@ def gather_rows(x: Tensor) -> Tensor:
     return gathered
 
 
+def leave_in_order(seconds: float = 10.0) -> None:
+    """Give rank 0 time to leave by itself when another rank has failed.
+
+    Lightning Fabric's watcher looks every few seconds, and would end it by SIGKILL at once, before it has said why.
+    """
+    for thread in threading.enumerate():
+        if thread.name == "child-process-observer":
+            end = getattr(thread, "_terminate_all", None)
+            if end is not None:
+                vars(thread)["_terminate_all"] = functools.partial(_after, seconds, end)
+
+
+def _after(seconds: float, action: Callable[[], None]) -> None:
+    time.sleep(seconds)
+    action()
+
+
 def failed_first(status: int) -> int | None:
     """Call it when this rank fails: None for the first rank that does, whose part it is to tell why.
 
@@ -49,11 +68,6 @@ def failed_first(status: int) -> int | None:
     """
     if not dist.is_available() or not dist.is_initialized():
         return None
-    for thread in threading.enumerate():
-        # Fabric's, in rank 0: it looks every few seconds whether another rank has failed, and would end this one by
-        # SIGKILL while it is leaving in order.
-        if thread.name == "child-process-observer":
-            vars(thread)["_child_processes"] = []
     own = f"{dist.get_rank()} {status}"
     try:
         first = dist.distributed_c10d._get_default_store().compare_set("mcld/failed", "", own).decode()

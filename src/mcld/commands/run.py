@@ -21,6 +21,7 @@ from mcld.configs.schema import OBJECT, Distill, RunSettings, Train
 from mcld.configs.values import with_values
 from mcld.data import DataInfo, DataSet
 from mcld.display import Display
+from mcld.distributed import leave_in_order
 from mcld.engine.loop import Loop
 from mcld.engine.ranks import NO_TEACHER, Judged, evaluate_teacher, live_teacher
 from mcld.engine.stop import StopRequest
@@ -143,6 +144,7 @@ def launch(settings: RunSettings) -> Fabric:
             precision={"32": "32-true", "bf16": "bf16-mixed", "16-mixed": "16-mixed"}[settings.precision],  # type: ignore[arg-type]
         )
         fabric.launch()
+    leave_in_order()
     return fabric
 
 
