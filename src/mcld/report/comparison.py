@@ -47,7 +47,7 @@ class Row:
     @property
     def ours(self) -> bool:
         """Whether MCLD is in it."""
-        return "mcld" in parts_of(self.runs[0])
+        return any(_is_mcld(part) for part in parts_of(self.runs[0]))
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,12 @@ def _difference(ours: Sequence[Results], theirs: Sequence[Results], same: bool) 
 
 
 def _is_rival(run: Results) -> bool:
-    return not {"mcld", "plain"} & set(parts_of(run))
+    return not any(part == "plain" or _is_mcld(part) for part in parts_of(run))
+
+
+def _is_mcld(part: str) -> bool:
+    """Whether a method is MCLD, or a form of it that a plugin has (``mcld-ahead``)."""
+    return part.partition("-")[0] == "mcld"
 
 
 def parts_of(run: Results) -> list[str]:
