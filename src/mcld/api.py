@@ -9,13 +9,14 @@ from rich.console import Console
 from torch import nn
 
 from mcld.assembly.classifier import load_classifier
+from mcld.assembly.network_options import NetworkSettings
 from mcld.assembly.objects import Objects
 from mcld.assembly.plan import default_run_name
 from mcld.commands.evaluate import evaluate_network, run_data
 from mcld.commands.run import resume as resume_run
 from mcld.commands.run import start
 from mcld.configs.compose import Command, settings_from
-from mcld.configs.schema import OBJECT, NetworkSettings, Train
+from mcld.configs.schema import Train
 from mcld.configs.values import with_values
 from mcld.configs.words import read
 from mcld.data import DataSet
@@ -25,6 +26,7 @@ from mcld.errors import InputError
 from mcld.evaluation.classes import Evaluation
 from mcld.evaluation.classifier import Classifier
 from mcld.methods import Method
+from mcld.options import OBJECT
 from mcld.runs import RunDirectory
 
 PathLike: TypeAlias = str | os.PathLike[str]

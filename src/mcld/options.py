@@ -42,6 +42,8 @@ Count = Annotated[int, Rule(lambda x: x >= 1, "an integer of at least 1")]
 
 MISSING = "???"
 """The default of an option that has to be given."""
+OBJECT = "<object>"
+"""The name of what was given as an object from Python."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from mcld import InputError, create_method
+from mcld.assembly.optimizer_options import Optimizer
 from mcld.assembly.optimizers import create_optimizer
 from mcld.assembly.parted import PartedSGD, check_parts, loss_parts, part_momenta
-from mcld.configs.schema import Optimizer
 
 
 def problem() -> tuple[nn.Parameter, nn.Parameter]:

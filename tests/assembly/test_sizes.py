@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mcld.assembly.network_options import NetworkSettings as Settings
 from mcld.assembly.sizes import common_size, run_size, size_warning
 from mcld.configs.compose import settings_from_yaml
-from mcld.configs.schema import NetworkSettings as Settings
 from mcld.models import ModelSpec
 from mcld.runs import RunDirectory
 

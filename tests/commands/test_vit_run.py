@@ -8,8 +8,8 @@ import pytest
 import torch
 import yaml
 
+from mcld.assembly.optimizer_options import Optimizer
 from mcld.assembly.optimizers import parameter_groups
-from mcld.configs.schema import Optimizer
 from mcld.engine.checkpoint import list_checkpoints
 from mcld.models import create_model
 

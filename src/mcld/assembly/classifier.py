@@ -6,12 +6,12 @@ from torch import nn
 
 from mcld.assembly.networks import load_run
 from mcld.configs.compose import data_from_yaml
-from mcld.configs.schema import OBJECT
 from mcld.data import Preprocessing
 from mcld.data.pixels import Depth
 from mcld.errors import InputError
 from mcld.evaluation.classifier import Classifier
 from mcld.models.network import Network
+from mcld.options import OBJECT
 from mcld.runs import RunDirectory
 
 

@@ -4,7 +4,8 @@ import os
 
 from mcld.assembly.parted import PARTED, part_momenta
 from mcld.assembly.schedule import check_schedule
-from mcld.configs.schema import Distill, RunSettings, TeacherSettings
+from mcld.assembly.teacher_options import TeacherSettings
+from mcld.configs.schema import Distill, RunSettings
 from mcld.errors import InputError
 
 MOST = 1e6  # a weight or a time beyond it is a slip of the pen

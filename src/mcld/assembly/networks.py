@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from mcld.assembly.network_options import NetworkSettings
 from mcld.assembly.objects import needed, wrap
 from mcld.assembly.sizes import size_warning
 from mcld.configs.compose import epochs_from_yaml
-from mcld.configs.schema import OBJECT, NetworkSettings
 from mcld.data import DataInfo, check_classes
 from mcld.errors import InputError
 from mcld.models import fitting_options, load_checkpoint
@@ -21,6 +21,7 @@ from mcld.models._reading import read_digests
 from mcld.models._registry import check_decided
 from mcld.models.checkpoint import Part
 from mcld.models.network import ModelSpec, Network, load_weights
+from mcld.options import OBJECT
 from mcld.plugins import check_plugins
 from mcld.runs import RunDirectory
 from mcld.teacher import order_warning

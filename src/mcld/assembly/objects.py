@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mcld.configs.schema import OBJECT, NetworkSettings
+from mcld.assembly.network_options import NetworkSettings
 from mcld.data import DataInfo, DataSet, check_classes
 from mcld.errors import InputError
 from mcld.methods import Method
 from mcld.models import ModelSpec, Network
+from mcld.options import OBJECT
 
 
 @dataclasses.dataclass(frozen=True)

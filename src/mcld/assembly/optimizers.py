@@ -5,9 +5,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from mcld.assembly.optimizer_options import Optimizer
 from mcld.assembly.parted import PARTED, PartedSGD, part_momenta
-from mcld.configs.schema import OBJECT, Optimizer
 from mcld.models import default_lr
+from mcld.options import OBJECT
 
 
 def default_learning_rate(name: str, optimizer: Optimizer) -> float:

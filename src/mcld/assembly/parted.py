@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mcld.configs.schema import Optimizer
+from mcld.assembly.optimizer_options import Optimizer
 from mcld.errors import InputError
 from mcld.methods import Method, Terms
 

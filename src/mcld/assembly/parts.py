@@ -16,7 +16,7 @@ from mcld.assembly.parted import PARTED, check_parts
 from mcld.assembly.plan import Plan, default_run_name, settle
 from mcld.assembly.sizes import fit_image_size
 from mcld.assembly.stores import Places, choose_stores
-from mcld.configs.schema import OBJECT, Distill, RunSettings, Train
+from mcld.configs.schema import Distill, RunSettings, Train
 from mcld.configs.values import with_values
 from mcld.data import DataSet, check_several, load_data
 from mcld.display import Notes
@@ -24,6 +24,7 @@ from mcld.distiller import Distiller
 from mcld.errors import InputError
 from mcld.methods import Method, create_method
 from mcld.models.network import Network
+from mcld.options import OBJECT
 
 AnySettings = TypeVar("AnySettings", bound=RunSettings)
 

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import TypeVar
 
-from mcld.configs.schema import NetworkSettings, RunSettings
+from mcld.assembly.network_options import NetworkSettings
+from mcld.configs.schema import RunSettings
 from mcld.configs.values import with_values
 from mcld.errors import InputError
 from mcld.models import ModelSpec, find_model

@@ -19,7 +19,6 @@ from mcld.assembly.objects import NO_OBJECTS, Objects
 from mcld.assembly.parts import build_parts
 from mcld.commands.evaluate import run_data
 from mcld.configs.compose import settings_from_yaml
-from mcld.configs.schema import OBJECT
 from mcld.data import Split, eval_batches, load_data
 from mcld.errors import InputError, RunError, unknown_name
 from mcld.exports._base import Export, Job, check_packages
@@ -28,6 +27,7 @@ from mcld.exports._use import use_script
 from mcld.exports._weights import runner
 from mcld.files import atomic_write_bytes, atomic_write_text
 from mcld.models.network import Network
+from mcld.options import OBJECT
 from mcld.registry import EXPORTS
 from mcld.runs import RunDirectory
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mcld.assembly.parts import Parts
 from mcld.assembly.published import published_block, published_lines
-from mcld.configs.schema import OBJECT, Train
+from mcld.configs.schema import Train
 from mcld.display import Display
 from mcld.engine.loop import Position
 from mcld.engine.ranks import Judged, network_outputs, sum_over_ranks
@@ -18,6 +18,7 @@ from mcld.evaluation import Accuracy
 from mcld.evaluation.calibration import Calibration, calibrate
 from mcld.evaluation.cost import count_macs, count_parameters
 from mcld.models.network import Network
+from mcld.options import OBJECT
 from mcld.runs import RunDirectory
 from mcld.text import printable
 

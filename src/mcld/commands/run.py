@@ -17,7 +17,7 @@ from mcld.assembly.plan import default_run_name, processes, settle
 from mcld.assembly.stores import with_store
 from mcld.commands.finish import finish, next_lines, summary_lines, write_report
 from mcld.configs.compose import RESOLVED, read_facts, settings_from_yaml
-from mcld.configs.schema import OBJECT, Distill, RunSettings, Train
+from mcld.configs.schema import Distill, RunSettings, Train
 from mcld.configs.values import with_values
 from mcld.data import DataInfo, DataSet
 from mcld.display import Display
@@ -30,7 +30,7 @@ from mcld.evaluation import Accuracy
 from mcld.evaluation.cost import count_macs, count_parameters
 from mcld.files import atomic_write_text, home_path
 from mcld.models.network import ModelSpec, Network
-from mcld.options import places
+from mcld.options import OBJECT, places
 from mcld.plugins import check_plugins, describe_plugins
 from mcld.runs import RunDirectory
 from mcld.runs.environment import describe_environment

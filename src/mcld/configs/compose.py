@@ -13,10 +13,10 @@ from mcld.configs.options import combined_options, logger_options, method_option
 from mcld.configs.values import check_meaning, convert, kind_of, leaves, with_values
 from mcld.configs.words import Word, read, value_of
 from mcld.configs.yaml_text import load_yaml
-from mcld.data.options import DataOptions
+from mcld.data.options import DataOptions, OwnData
 from mcld.errors import InputError
 from mcld.methods import method_class
-from mcld.options import MISSING
+from mcld.options import MISSING, OBJECT
 from mcld.registry import DATA, LOGGERS, METHODS, Registry
 
 Command: TypeAlias = Literal["train", "distill"]
@@ -107,7 +107,7 @@ def default_settings(command: Command, asked: Mapping[str, Any]) -> Settings:
     if not {"data", "data.name"} & set(asked):
         raise InputError(f"data is not set; choose one: data=NAME with NAME among {', '.join(DATA.names())}")
     (name,) = _names("data", asked, DATA)
-    data = schema.OwnData() if name == schema.OBJECT else DATA.get(name).make_options()
+    data = OwnData() if name == OBJECT else DATA.get(name).make_options()
     logger = logger_options(_names("logger", asked, LOGGERS, "tensorboard"))()
     if command == "train":
         return schema.Train(data=data, logger=logger)
@@ -129,7 +129,7 @@ def _names(group: str, asked: Mapping[str, Any], registry: Registry[Any], defaul
         said = f"{given.said}:" if isinstance(given, Word) else f"{group}.name is {name!r};"
         raise InputError(f"{said} expected a name")
     members = name.split("+") if group != "data" else [name]
-    for member in members if name != schema.OBJECT else ():
+    for member in members if name != OBJECT else ():
         try:
             registry.get(member)
         except InputError as error:
@@ -141,7 +141,7 @@ def _names(group: str, asked: Mapping[str, Any], registry: Registry[Any], defaul
 
 def _is_plain(method: str) -> bool:
     """Whether the chosen method needs no teacher."""
-    return method != schema.OBJECT and all(not method_class(name).needs for name in method.split("+"))
+    return method != OBJECT and all(not method_class(name).needs for name in method.split("+"))
 
 
 def settings_to_yaml(settings: schema.RunSettings) -> str:

@@ -4,16 +4,26 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mcld.configs import schema
 from mcld.methods import method_class
-from mcld.options import options_dataclass
+from mcld.options import OBJECT, options_dataclass
 from mcld.registry import LOGGERS
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnMethod:
+    """A method that was given as an object.
+
+    Attributes:
+        name: of an object.
+    """
+
+    name: str = OBJECT
 
 
 def method_options(name: str) -> type[Any]:
     """A dataclass of a method's options: ``name``, and its constructor's arguments with their types and defaults."""
-    if name == schema.OBJECT:
-        return schema.OwnMethod
+    if name == OBJECT:
+        return OwnMethod
     return options_dataclass(method_class(name), name, {"name": (str, name)})
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from mcld.data.policies import POLICIES
-from mcld.options import MISSING, between, one_of
+from mcld.options import MISSING, OBJECT, between, one_of
 
 Policy = Annotated[str, one_of(*POLICIES)]
 Pixels = Annotated[int, between(1, 8192)]
@@ -33,3 +33,24 @@ class DataOptions:
     policy: Policy = "none"
     second_policy: Policy | None = None
     workers: Annotated[int, between(0, 256)] | None = None
+
+
+@dataclass(frozen=True)
+class OwnData:
+    """Data that was given as an object: it has no more options than these.
+
+    Attributes:
+        name: of an object.
+        batch_size: images in one step, all devices together.
+        augment: it transforms its images itself.
+        policy: see ``augment``.
+        second_policy: see ``augment``.
+        workers: processes that read the images; by default as many as the machine has cores for, at most 8.
+    """
+
+    name: str = OBJECT
+    batch_size: int = 64
+    augment: bool = False
+    policy: str = "none"
+    second_policy: str | None = None
+    workers: int | None = None
