@@ -223,10 +223,12 @@ def test_blocked_inside_compiled_code() -> None:
 def test_the_form_is_chosen_by_size(monkeypatch: pytest.MonkeyPatch) -> None:
     anchors, candidates, relation, terms = problem(4, (10,))
     anchors.requires_grad_()
-    monkeypatch.setattr(kernel, "FULL", 40)
+    monkeypatch.setitem(kernel.FULL, "cpu", 40)
     assert type(contrast(anchors, candidates, relation, terms)[0].grad_fn).__name__ == "_WholeBackward"
-    monkeypatch.setattr(kernel, "FULL", 39)
+    monkeypatch.setitem(kernel.FULL, "cpu", 39)
     assert type(contrast(anchors, candidates, relation, terms)[0].grad_fn).__name__ == "_BlockedBackward"
+    assert kernel.fits_full(4096, 4096, torch.device("cuda"))  # as measured on an H200
+    assert not kernel.fits_full(1024, 65536, torch.device("cuda"))
     with pytest.raises(ValueError, match="form 'thin'"), force_form("thin"):
         pass
 

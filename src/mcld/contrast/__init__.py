@@ -20,9 +20,12 @@ from mcld.rows import no_autocast
 
 __all__ = ["FORMS", "Contrast", "Relation", "contrast", "fits_full", "force_form"]
 
-FULL = 2**22
-"""Products (n · N) up to which the matrix is held as a whole. Where the two take equally long, as measured by
-``benchmarks/loss_scale.py --switch``."""
+FULL = {"cpu": 2**22, "cuda": 2**25}
+"""Products (n · N) up to which the matrix is held as a whole, by the kind of device; others are taken as ``cpu``.
+
+On a CPU where the two take equally long (``benchmarks/loss_scale.py --switch``). On an H200 blocks never caught up: at
+4,096² and at 21,841² products they took 3.0 and 2.4 times as long as the whole matrix (2026-11-26). The bound there is
+memory: 2²⁵ products are about 1 GB, those of 21,841 classes 6 GB, against 0.5 in blocks."""
 FORMS = ("plain", "full", "blocked")
 
 _forced: str | None = None
@@ -55,7 +58,8 @@ def contrast(
         relation: of anchors and candidates. Every anchor has at least one candidate that counts, its targets do.
         terms: at least one.
     """
-    small, compiled = fits_full(len(anchors), sum(map(len, candidates))), torch.compiler.is_compiling()
+    small = fits_full(len(anchors), sum(map(len, candidates)), anchors.device)
+    compiled = torch.compiler.is_compiling()
     learnt = relation.weights is not None and relation.weights.requires_grad
     if _forced == "plain" or learnt or (small and compiled):
         with no_autocast(anchors):
@@ -67,6 +71,6 @@ def contrast(
     return list((full if small else blocked)(relation, terms, anchors, *candidates))
 
 
-def fits_full(n: int, N: int) -> bool:
-    """Whether n anchors and N candidates are contrasted in the form ``full``."""
-    return n * N <= FULL if _forced is None else _forced == "full"
+def fits_full(n: int, N: int, device: torch.device) -> bool:
+    """Whether n anchors and N candidates on a device are contrasted in the form ``full``."""
+    return n * N <= FULL.get(device.type, FULL["cpu"]) if _forced is None else _forced == "full"

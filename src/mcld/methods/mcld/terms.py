@@ -136,7 +136,7 @@ def compare(
     s, t = at_least_float32(student, teacher)
     same = student.dtype == teacher.dtype and all(rows.dtype is s.dtype for one in comparisons for rows in one.bank)
     sizes = [(C, C) if one.columns else (B, B + sum(map(len, one.bank))) for one in comparisons]
-    if same and all(fits_full(n, N) for n, N in sizes) and not torch.compiler.is_compiling():
+    if same and all(fits_full(n, N, s.device) for n, N in sizes) and not torch.compiler.is_compiling():
         values = _Whole.apply(comparisons, center, step, softmax, s, t)
     else:
         if softmax is not None:
