@@ -7,8 +7,10 @@ import shutil
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import mcld.data.decoded as cache_module
 from mcld.data import DataSet, FileSplit, TrainLoader, load_data
@@ -64,6 +66,29 @@ def test_views_are_the_same_bits_and_nothing_is_decoded_again(
     assert same(again, first)
     with pytest.raises(AssertionError, match="was decoded"):
         all_views(load(photos, "off"))
+
+
+@pytest.mark.parametrize(("suffix", "size"), [(".jpg", (330, 410)), (".png", (330, 410)), (".jpg", (1100, 900))])
+def test_images_with_more_than_a_crop_needs_are_made_smaller(photos: Path, suffix: str, size: tuple[int, int]) -> None:
+    """By a power of two, never below the smallest crop, alike from the files and from the cache; not for validation."""
+    for file in list(photos.rglob("*.jpg")):
+        pixels = np.random.default_rng(len(file.name)).integers(0, 256, (7, 9, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC).save(file.with_suffix(suffix))
+        if suffix != file.suffix:
+            file.unlink()
+    without, kept = load(photos, "off", image_size=32), load(photos, image_size=32)
+    assert same(without, kept)
+    assert isinstance(kept.train, FileSplit)
+    assert kept.train.reading.enough == 63
+    assert kept.train.decoded is not None
+    assert isinstance(kept.val, FileSplit)
+    assert kept.val.decoded is not None
+    small, whole = kept.train.decoded.read(0), kept.val.decoded.read(0)
+    assert small is not None
+    assert whole is not None
+    factor = 4 if size[0] < 1000 else 8
+    assert small.shape == (3, -(-size[1] // factor), -(-size[0] // factor))
+    assert whole.shape == (3, size[1], size[0])
 
 
 def test_every_policy_sees_the_same_image(photos: Path) -> None:

@@ -32,7 +32,7 @@ def test_everything_follows_from_the_files(photos: Path) -> None:
     assert (len(data.train), len(data.val), data.notes) == (24, 12, ())
     assert data.train.labels.tolist() == [0] * 12 + [1] * 12
     assert data.train.views.description == (
-        "random resized crop 32 of area 0.35 to 1, horizontal flip; resize 37, center crop 32, RGB"
+        "random resized crop 32 of area 0.35 to 1 from 63, horizontal flip; resize 37, center crop 32, RGB"
     )
     plain = data.train.images(torch.arange(24), torch.full((24,), -1)).double() / 255
     assert data.info.mean == pytest.approx(plain.mean((0, 2, 3)).tolist(), abs=1e-4)

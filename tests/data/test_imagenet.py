@@ -26,7 +26,7 @@ def test_the_field_recipe(root: Path) -> None:
     assert data.info.image_size == (224, 224)
     assert data.info.mean == (0.485, 0.456, 0.406)
     assert data.train.views.description == (
-        "random resized crop 224 of area 0.08 to 1, horizontal flip; resize 256, center crop 224, RGB"
+        "random resized crop 224 of area 0.08 to 1 from 915, horizontal flip; resize 256, center crop 224, RGB"
     )
     assert data.val.views.description == "resize 256, center crop 224, RGB"
     assert (len(data.train), len(data.val)) == (12, 6)

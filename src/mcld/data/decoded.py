@@ -13,20 +13,19 @@ import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mcld.data.cache import cache_dir, listing_key
 from mcld.data.formats import open_image
-from mcld.data.images import Reading, read_image
+from mcld.data.images import Reading, read_image, reduction
 from mcld.data.room import free_memory, in_words
 from mcld.errors import InputError
 from mcld.files import lock_file, open_regular, replacing
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 # The file: the pixels of all images, one row (offset, width, height, crc32) for each, and this: a mark, the key, the
 # digest of the rows, how many they are.
@@ -49,26 +48,29 @@ class DecodedImages:
     def __init__(self, path: Path, mode: str, rows: NDArray[np.int64]) -> None:
         self._path, self._mode, self._rows = path, mode, rows
         self._pixels: mmap.mmap | None = None
+        self._whole = np.zeros(len(rows), dtype=bool)  # whose checksum has been found right
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the mapping: a worker process that is not forked opens its own."""
         return {**self.__dict__, "_pixels": None}
 
-    def read(self, index: int) -> "Image | None":
-        """One image, exactly as :func:`mcld.data.images.read_image` returns it; None when its pixels are damaged.
+    def read(self, index: int) -> Tensor | None:
+        """The pixels (channels, height, width) uint8 of an image, as :func:`mcld.data.images.read_image` decodes it.
 
-        The file is then deleted, so that the next start makes it again.
+        None when they are damaged, which each process looks for when it first reads an image; the file is then deleted,
+        so that the next start makes it again. The tensor is a view of the file's pages, not a copy.
         """
-        from PIL import Image
-
         offset, width, height, checksum = self._rows[index].tolist()
         with contextlib.suppress(OSError, ValueError):
             if self._pixels is None:
                 with open_regular(self._path) as file:
-                    self._pixels = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            data = self._pixels[offset : offset + width * height * len(self._mode)]
-            if zlib.crc32(data) == checksum:
-                return Image.frombytes(self._mode, (width, height), data)
+                    self._pixels = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)  # as tensors are writable
+            count = width * height * len(self._mode)
+            pixels = torch.frombuffer(self._pixels, dtype=torch.uint8, count=count, offset=offset)
+            if not self._whole[index]:
+                self._whole[index] = zlib.crc32(pixels.numpy().data) == checksum
+            if self._whole[index]:
+                return pixels.view(height, width, len(self._mode)).permute(2, 0, 1)
         with contextlib.suppress(OSError):
             self._path.unlink()
         return None
@@ -98,8 +100,10 @@ def decoded_images(
         raise InputError(f"data.cache={choice}; expected auto, on or off")
     if choice == "off":
         return None, ()
-    key = bytes.fromhex(listing_key(root, files, "decoded", mode, 2, reading.depth))
-    place = hashlib.sha256(f"{Path(root).resolve()}/{mode}".encode("utf-8", "surrogateescape")).hexdigest()
+    key = bytes.fromhex(listing_key(root, files, "decoded", mode, 3, reading.depth, reading.enough))
+    place = hashlib.sha256(
+        f"{Path(root).resolve()}/{mode}/{reading.enough}".encode("utf-8", "surrogateescape")
+    ).hexdigest()
     path = cache_dir() / "decoded" / f"{place[:32]}.pixels"  # one for each folder: a stale one is written over
     rows = _read_rows(path, key, len(files), len(mode))
     if rows is not None:
@@ -180,7 +184,8 @@ def _estimate(root: str, files: Sequence[str], mode: str, reading: Reading, samp
         path = os.path.join(root, file)  # noqa: PTH118
         try:
             with open_regular(path) as stream, open_image(stream, file, reading.megapixels) as image:
-                total += image.width * image.height * len(mode)
+                factor = reduction(image.size, reading.enough)
+                total += image.width * image.height * len(mode) // factor**2
         except OSError as error:
             raise InputError(f"cannot read {path}: {error.strerror or error}") from None
         except ValueError as error:

@@ -57,10 +57,10 @@ class FileSplit:
         views = self.views
         if isinstance(views, TwoKinds):
             views, view = views.part(view)
-        image = None if self.decoded is None else self.decoded.read(index)
-        if image is None:
-            image = read_image(os.path.join(self.root, self.files[index]), views.mode, self.reading)  # noqa: PTH118
-        return views.render(image, index, view)
+        if self.decoded is not None and (pixels := self.decoded.read(index)) is not None:
+            return views.render(pixels, index, view)
+        path = os.path.join(self.root, self.files[index])  # noqa: PTH118
+        return views.render(read_image(path, views.mode, self.reading), index, view)
 
     def fingerprint(self) -> str:
         """A hex digest of the files' content, their labels, grey or colour, and the depth of their pixels."""

@@ -351,10 +351,11 @@ def file_data(
     """A data set of two splits of files; statistics are those of the training images unless given."""
     splits = []
     for part, shown, digest in ((train, views, content[0]), (val, replace(views, random=False), content[1])):
-        decoded, found = decoded_images(cache, str(part.folder), part.files, views.mode, reading)
+        read = replace(reading, enough=shown.enough) if shown.random else reading
+        decoded, found = decoded_images(cache, str(part.folder), part.files, views.mode, read)
         notes += found
         files, labels = tuple(part.files), torch.tensor(part.labels)
-        splits.append(FileSplit(str(part.folder), files, labels, shown, digest, decoded, reading))
+        splits.append(FileSplit(str(part.folder), files, labels, shown, digest, decoded, read))
     mean, std = stats or file_stats(splits[0])
     channels = 3 if views.mode == "RGB" else 1
     plain = replace(views.plain, depth=reading.depth)

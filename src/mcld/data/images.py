@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
+_REDUCIBLE = frozenset({"L", "RGB"})  # in other modes values are not to be averaged
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
@@ -31,10 +32,13 @@ class Reading:
     Attributes:
         depth: what values of more than 8 bits mean; None: each file by what it holds itself.
         megapixels: the most million pixels of an image.
+        enough: pixels of the short side that are enough: an image with twice as many is made smaller by a power
+            of two while it is decoded, never below this; 0: never.
     """
 
     depth: Depth | None = None
     megapixels: int = MEGAPIXELS
+    enough: int = 0
 
     @property
     def bytes(self) -> int:
@@ -98,13 +102,23 @@ def _decode(data: bytes, reading: Reading, name: str) -> "tuple[Image, bool]":
 
     with open_image(io.BytesIO(data), name, reading.megapixels) as image:
         deep_colour = is_deep_colour(image)
+        factor = reduction(image.size, reading.enough)
         try:
+            if factor > 1 and image.format == "JPEG":  # its own scaling, by 2, 4 or 8, leaves out most of the work
+                image.draft(None, (image.width // factor, image.height // factor))
             image.load()
+            if (left := reduction(image.size, reading.enough)) > 1 and image.mode in _REDUCIBLE:
+                image = image.reduce(left)
             return ImageOps.exif_transpose(image), deep_colour
         except MemoryError:
             raise
         except Exception as error:  # Pillow's decoders raise nearly any type on damaged files
             raise ValueError(in_words(error)) from None
+
+
+def reduction(size: tuple[int, int], enough: int) -> int:
+    """The power of two by which an image (width, height) is made smaller while it is decoded; 1: it stays as it is."""
+    return 1 << max((min(size) // enough).bit_length() - 1, 0) if enough else 1
 
 
 def read_image(path: str, mode: str | None = None, reading: Reading = PLAIN) -> "Image":
