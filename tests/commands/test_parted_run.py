@@ -129,3 +129,15 @@ def test_training_alone_has_no_parts(mcld: Mcld, arrays: list[str]) -> None:
     status, _, err = mcld("train", *arrays, "model=resnet8", "optimizer=deepkd", "run=r")
     assert status == 2
     assert "optimizer=deepkd is for mcld distill: it takes the teacher's part of the loss apart" in err
+
+
+@pytest.mark.slow  # the compiler takes most of a minute
+@pytest.mark.parametrize("name", ["dot", "deepkd"])
+def test_compiled_they_train_alike(mcld: Mcld, arrays: list[str], teacher: Path, name: str) -> None:
+    for compiled in ("false", "true"):
+        given = words(arrays, teacher, name, "schedule.epochs=1", f"compile={compiled}", f"run={compiled}")
+        status, _, err = mcld("distill", *given)
+        assert status == 0, err
+    plain = weights("false")
+    for key, value in weights("true").items():
+        torch.testing.assert_close(value, plain[key], atol=1e-3, rtol=1e-2)

@@ -5,14 +5,17 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mcld import create_method
 from mcld.methods import Outputs, Shapes
 from mcld.methods.cc import CC, neighbours
+from mcld.methods.crd import CRD
 from mcld.methods.ofa import enhanced_loss
 from mcld.methods.ofd import partial_square
 from mcld.methods.reviewkd import hierarchical_distance
+from mcld.methods.srd import SRD
 from mcld.rows import unit_rows
 
 LABELS = torch.tensor([0, 1, 2, 3, 4, 0])
@@ -132,3 +135,39 @@ def test_with_projections() -> None:
     margin = -torch.arange(1, 5, dtype=torch.float64).view(1, 4, 1, 1) / 4
     distance = partial_square(MAPS[0], torch.maximum(MAPS[1], margin)).sum(dim=(1, 2, 3)).mean()
     assert 0.001 * distance.item() == pytest.approx(0.215401525702, rel=1e-10)
+
+
+def test_crd_with_their_banks_and_negatives(monkeypatch: pytest.MonkeyPatch) -> None:
+    index = torch.tensor([0, 3, 5, 7, 8, 11])
+    negatives = (torch.arange(24).reshape(6, 4) * 5 + 1) % 12
+    negatives = torch.where(negatives == index.unsqueeze(1), (negatives + 1) % 12, negatives)
+    monkeypatch.setattr("mcld.methods.crd.draw_negatives", lambda *_: negatives)
+    method = CRD(negatives=4, dim=3)
+    method.prepare(Shapes(5, 8), Shapes(5, 8), 12, 0)
+    method.double()
+    method.banks = {role: F.normalize(wave(12, 3, phase=p)) for role, p in (("student", 25.0), ("teacher", 26.0))}
+    with torch.no_grad():
+        for one, phase in ((method.student_map, 21.0), (method.teacher_map, 22.0)):
+            assert isinstance(one, torch.nn.Linear)
+            one.weight.copy_(wave(3, 8, phase=phase))
+            one.bias.copy_(wave(3, phase=phase + 2))
+    networks = [Outputs(logits, pooled) for logits, pooled in zip((STUDENT, TEACHER), POOLED, strict=True)]
+    for value in (25.399048679311345, 10.275830381871403):  # theirs adds 1e-7; the second after the banks have learnt
+        terms = method(*networks, LABELS, 1.0, index)
+        assert torch.stack(list(terms.values())).sum().item() == pytest.approx(value, rel=1e-6)
+
+
+def test_srd_and_simkd() -> None:
+    networks = [Outputs(logits, pooled) for logits, pooled in zip((STUDENT, TEACHER), POOLED, strict=True)]
+    method = SRD(weight=2.0)
+    method.prepare(Shapes(5, 8), Shapes(5, 8), 6, 0)
+    method.double()
+    assert isinstance(method.projector, torch.nn.Linear)
+    with torch.no_grad():
+        method.projector.weight.copy_(wave(8, 8, phase=31.0))
+        method.projector.bias.copy_(wave(8, phase=32.0))
+    sum_of_48 = method(*networks, LABELS, 1.0)["distance"].item() + 2 * math.log(48)  # ours is of the mean
+    assert sum_of_48 == pytest.approx(11.946094860798546, rel=1e-10)
+    # Of maps of 1 x 1, which are what pooling makes of them.
+    features = create_method("simkd")(*networks, LABELS, 1.0)["features"]
+    assert features.item() == pytest.approx(4.805721778886507, rel=1e-10)
