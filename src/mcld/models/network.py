@@ -144,13 +144,11 @@ class Network(nn.Module):
                 f"images have shape {tuple(images.shape)}; {self.spec.architecture} expects "
                 f"(B, {self.spec.in_channels}, height, width)"
             )
-        if images.dtype == torch.uint8:
-            scaled = images.to(self.mean.dtype) / 255
-        elif images.is_floating_point():
-            scaled = images.to(self.mean.dtype)
-        else:
-            raise InputError(f"images are {images.dtype}; expected uint8, or floating point from 0 to 1")
-        return (scaled - self.mean) / self.std
+        if images.dtype == torch.uint8:  # in place: on a CPU new memory costs more than the numbers
+            return images.to(self.mean.dtype).div_(255).sub_(self.mean).div_(self.std)
+        if images.is_floating_point():
+            return (images.to(self.mean.dtype) - self.mean) / self.std
+        raise InputError(f"images are {images.dtype}; expected uint8, or floating point from 0 to 1")
 
     def forward(self, images: Tensor) -> Any:
         """Return the logits (B, num_classes) of images (B, in_channels, H, W), uint8, or floating point from 0 to 1.
