@@ -3,10 +3,11 @@
     python benchmarks/photo_loader.py --images 512 --repeats 5
 
 Both show JPEGs of 400×533 px as random resized crops (0.35 to 1 of the area), mirrored half of the time, normalised
-(by mcld in the main process, as its networks do it), in batches of 64, with as many worker processes each; mcld from the
-files (data.cache=off) and from its decoded images (data.cache=on). Starting the workers is left out (a first batch is
-taken before the clock starts). Afterwards one process says where the time of an image goes, stage by stage, beside what
-decoding alone takes in libjpeg-turbo (by Pillow), which no loader that decodes whole files can be faster than.
+(by mcld in the main process, as its networks do it), in batches of 64, with as many worker processes each; mcld from
+the files (data.cache=off) and from its decoded images (data.cache=on). Starting the workers is left out (a first
+batch is taken before the clock starts). Afterwards one process says where the time of an image goes, stage by stage,
+beside what decoding alone takes in libjpeg-turbo (by Pillow), which no loader that decodes whole files can be faster
+than.
 """
 
 import argparse
