@@ -1,7 +1,8 @@
 """Runs of nine kinds are killed at random moments, and must end with the bits of one that never was.
 
 The seeds are fixed; the moments depend on the machine too, as they are shares of how long the whole run took on it.
-On demand: ``pytest -m slow tests/commands/test_kills.py``, about 25 minutes on two cores; one kind: ``-k "bank"``.
+On demand: ``pytest -m slow -rA tests/commands/test_kills.py``, about 25 minutes on two cores; it says how many kills
+each kind had. One kind: ``-k "bank"``.
 """
 
 import csv
@@ -155,7 +156,10 @@ def test_killed_again_and_again_a_run_ends_as_if_it_never_had_been(
     fill = None
     if kind == "warm store":
         fill = ["teacher-logits", *arrays, f"teacher={teacher}", f"teacher.store={store}", "threads=1"]
-    assert killed_and_whole(kind, words, fill, tmp_path, kills := 4 if kind == "compile" else KILLS) == kills
+    kills = 4 if kind == "compile" else KILLS
+    killed = killed_and_whole(kind, words, fill, tmp_path, kills)
+    print(f"{kind}: {killed} SIGKILLs, bit-identical")  # shown by pytest -rA
+    assert killed == kills
 
 
 def test_killed_twice(arrays: list[str], photos: Path, teacher: Path, tmp_path: Path) -> None:

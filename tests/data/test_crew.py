@@ -2,18 +2,21 @@
 
 import contextlib
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import subprocess
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 
 import mcld.data.crew as module
-from mcld.data import Batch, FileSplit, TrainLoader, load_data
+from mcld.data import Batch, FileSplit, TrainLoader, load_data, worker
 from mcld.data.crew import Crew, crew
 from mcld.errors import RunError, explain
 
@@ -168,3 +171,32 @@ def test_workers_go_when_their_parent_is_killed(split: FileSplit) -> None:
     while any(map(_lives, workers)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(map(_lives, workers))
+
+
+def _killed_while_a_batch_comes(split: FileSplit) -> None:
+    answer, parent = multiprocessing.connection.answer_challenge, os.getpid()
+
+    def die(*args: Any) -> None:
+        answer(*args)  # by now the worker waits to hear what is wanted
+        os.kill(parent, signal.SIGKILL)
+
+    loader = TrainLoader(split, 4, seed=1, workers=2)
+    with mock.patch.object(multiprocessing.connection, "answer_challenge", die):
+        list(loader.epoch(0))
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="only there are they forked")
+def test_a_worker_that_hands_over_a_batch_as_its_parent_is_killed_says_nothing(
+    split: FileSplit, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = multiprocessing.get_context("fork").Process(target=_killed_while_a_batch_comes, args=(split,))
+    run.start()
+    run.join(60)
+    assert run.exitcode == -signal.SIGKILL
+    time.sleep(0.6)  # twice what a worker takes to see it
+    assert capfd.readouterr().err == ""
+
+
+def test_what_else_goes_wrong_in_a_worker_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    worker._Orphaned(os.getppid())(KeyError, KeyError("x"), None)
+    assert "KeyError: 'x'" in capsys.readouterr().err

@@ -4,9 +4,14 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from types import TracebackType
+
+_GONE = 5.0
+"""Seconds after a broken connection within which its other end, the parent, is seen to have ended."""
 
 
 def begin(_number: int) -> None:
@@ -17,6 +22,7 @@ def begin(_number: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "sigtimedwait"):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    sys.excepthook = _Orphaned(os.getppid())
     threading.Thread(target=_watch, args=(os.getppid(), parents), daemon=True, name="parent").start()
 
 
@@ -27,6 +33,29 @@ def _watch(parent: int, parents: set[int], interval: float = 0.25) -> None:
         elif (sent := signal.sigtimedwait({signal.SIGTERM}, interval)) is not None and sent.si_pid in parents:
             break
     os._exit(0)
+
+
+class _Orphaned:
+    """In place of ``sys.excepthook``: a worker whose parent is gone ends, and says nothing.
+
+    The thread with which a worker hands over the descriptors of its batches reports through that hook, and a parent
+    that is killed meanwhile is a broken connection to it. The connection breaks a moment before the parent is gone.
+
+    Args:
+        parent: its process id.
+    """
+
+    def __init__(self, parent: int) -> None:
+        self._parent = parent
+
+    def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        deadline = time.monotonic() + (_GONE if isinstance(error, OSError | EOFError) else 0)
+        while os.getppid() == self._parent:
+            if time.monotonic() >= deadline:
+                sys.__excepthook__(kind, error, trace)
+                return
+            time.sleep(0.01)
+        os._exit(0)
 
 
 @contextlib.contextmanager
