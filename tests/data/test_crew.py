@@ -6,6 +6,7 @@ import multiprocessing.connection
 import os
 import signal
 import subprocess
+import threading
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -18,6 +19,7 @@ import torch
 import mcld.data.crew as module
 from mcld.data import Batch, FileSplit, TrainLoader, load_data, worker
 from mcld.data.crew import Crew, crew
+from mcld.engine.stop import StopRequest
 from mcld.errors import RunError, explain
 
 GB = 10**9
@@ -142,6 +144,38 @@ def test_signals_to_the_whole_group_are_left_to_the_parent(split: FileSplit, mon
     assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
     del epoch, loader
     assert not processes() - before  # what the parent says counts
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="nothing can be stopped here")
+def test_a_stopped_worker_is_not_waited_for_once_the_run_is_to_end(split: FileSplit) -> None:
+    alone = list(TrainLoader(split, 4, seed=1, workers=0).epoch(0))
+    before, loader = processes(), TrainLoader(split, 4, seed=1, workers=2)
+    epoch = loader.epoch(0)
+    found = [next(epoch)]
+    workers = processes() - before
+    for pid in workers:
+        os.kill(pid, signal.SIGSTOP)
+    with StopRequest() as stop:
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        assert same(found + list(epoch), alone)
+    assert stop.signal == signal.SIGTERM
+    for pid in workers:
+        os.kill(pid, signal.SIGSTOP)
+    started = time.monotonic()
+    del epoch, loader
+    assert not processes() - before
+    assert time.monotonic() - started < 5  # torch would wait so long for each, and Python at its end for ever
+
+
+def test_a_worker_that_dies_as_it_hands_over_a_batch_is_one_line(
+    split: FileSplit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise EOFError
+
+    monkeypatch.setattr(multiprocessing.connection, "answer_challenge", broken)
+    with pytest.raises(RunError, match=r"^a process that reads images died .*try fewer data.workers"):
+        list(TrainLoader(split, 4, seed=1, workers=2).epoch(0))
 
 
 def _killed(split: FileSplit, tell: Connection) -> None:

@@ -1,6 +1,7 @@
 """Processes that read and decode images ahead."""
 
 import contextlib
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mcld.data._types import Split
 from mcld.data.room import free_memory, in_words, shared_memory
-from mcld.data.worker import begin, signals_held
+from mcld.data.worker import begin, starting, wake
 from mcld.errors import InputError, RunError, explain
 
 Chunks = list[tuple[Tensor, Tensor]]
@@ -88,6 +89,7 @@ class Workers:
             # its own generator: without one, starting an epoch would draw from the process's random numbers
             generator=torch.Generator(),
         )
+        weakref.finalize(self, wake)  # before the loader, or Python at its end, waits for them
 
     def __call__(self, chunks: Chunks) -> Iterator[Tensor]:
         """The images of each chunk.
@@ -98,14 +100,16 @@ class Workers:
         """
         self._sampler.chunks = chunks
         try:
-            with signals_held():
+            with starting():
                 items = iter(self._loader)
             for item in items:
                 if isinstance(item, InputError):
                     raise item
                 yield item if isinstance(item, Tensor) else torch.from_numpy(item)
-        except RuntimeError as error:
-            message, _, known = explain(error)
+        except (RuntimeError, ConnectionError, EOFError) as error:
+            # The latter two come from a worker that dies while it hands over a batch, before torch knows of its end.
+            dead = error if isinstance(error, RuntimeError) else RuntimeError("DataLoader worker exited unexpectedly")
+            message, _, known = explain(dead)
             if known and not isinstance(error, RunError):
                 raise RunError(message) from error
             raise

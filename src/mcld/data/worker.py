@@ -1,17 +1,21 @@
 """How a loader's worker process comes and goes."""
 
 import contextlib
-import multiprocessing
+import multiprocessing.util  # its own end of all children is then later than ours
 import os
 import signal
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator
+from multiprocessing.process import BaseProcess
 from types import TracebackType
 
 _GONE = 5.0
 """Seconds after a broken connection within which its other end, the parent, is seen to have ended."""
+
+_STARTED: weakref.WeakSet[BaseProcess] = weakref.WeakSet()
 
 
 def begin(_number: int) -> None:
@@ -19,6 +23,7 @@ def begin(_number: int) -> None:
     parents = {os.getppid()}
     if (parent := multiprocessing.parent_process()) is not None and parent.pid is not None:
         parents.add(parent.pid)
+    _STARTED.clear()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "sigtimedwait"):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
@@ -59,13 +64,22 @@ class _Orphaned:
 
 
 @contextlib.contextmanager
-def signals_held() -> Iterator[None]:
+def starting() -> Iterator[None]:
     """Workers that begin in this context are not ended by a signal to the whole group before they know of it."""
-    if not hasattr(signal, "sigtimedwait"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    others = multiprocessing.active_children()
+    masked = hasattr(signal, "sigtimedwait")
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT}) if masked else set()
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        _STARTED.update(child for child in multiprocessing.active_children() if child not in others)
+        if masked:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def wake() -> None:
+    """Let workers go on that somebody has stopped (SIGSTOP): whoever is to leave would wait for them without end."""
+    for process in list(_STARTED):
+        if process.exitcode is None and process.pid is not None and hasattr(signal, "SIGCONT"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGCONT)

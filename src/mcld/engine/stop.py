@@ -6,6 +6,7 @@ import time
 from types import FrameType, TracebackType
 from typing import Any
 
+from mcld.data.worker import wake
 from mcld.text import printable
 
 
@@ -45,6 +46,7 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
+        wake()  # the loop may be waiting for a batch
         now = time.monotonic()
         if self.signal is None:
             self.signal, self._asked = number, now

@@ -243,6 +243,22 @@ class Method(nn.Module):
         return progress
 
 
+class Warmup:
+    """Beside a :class:`Method` whose option ``warmup`` says after how many epochs its terms have full strength."""
+
+    warmup: float
+
+    @property
+    def ramps(self) -> bool:
+        """Where there is a warm-up."""
+        return self.warmup > 0
+
+    @property
+    def counts_epochs(self) -> bool:
+        """Where there is a warm-up."""
+        return self.warmup > 0
+
+
 def check_batch(
     student: Outputs | Tensor, teacher: Outputs | Tensor, labels: Tensor, *, values: bool
 ) -> tuple[Tensor, Tensor]:

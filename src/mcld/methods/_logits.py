@@ -44,6 +44,10 @@ class LogitMethod(Method):
         epochs = self.known_epochs()
         return min(math.floor(progress * epochs + 1e-9) + 1, epochs)  # 1e-9: the rounding of progress
 
+    def warmed_up(self, progress: float, warmup: float) -> float:
+        """min(epoch / warmup, 1), which changes once an epoch; 1 without a warm-up."""
+        return min(self.epoch(progress) / warmup, 1.0) if warmup > 0 else 1.0
+
     def forward(
         self,
         student: Outputs | Tensor,

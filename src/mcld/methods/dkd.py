@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from mcld.methods._base import Terms
+from mcld.methods._base import Terms, Warmup
 from mcld.methods._logits import LogitMethod, check_two_classes, kl_rows, others
 from mcld.options import Epochs, NonNegative, Temperature
 from mcld.registry import register_method
@@ -39,6 +39,11 @@ LSKD = {  # temperature, and the weights of both parts, as its authors named the
     "wrn_40_2-MobileNetV2": (2.0, 15.0, 30.0),
 }
 
+IMAGENET = {
+    "imagenet-resnet34-resnet18": {"temperature": 1.0, "beta": 0.5, "warmup": 1.0},
+    "imagenet-resnet50-MobileNetV1": {"temperature": 1.0, "beta": 2.0, "warmup": 1.0},
+}
+
 
 def _lskd(temperature: float, alpha: float, beta: float) -> dict[str, float | bool]:
     return {"standardize": True, "temperature": temperature, "alpha": alpha, "beta": beta}
@@ -68,7 +73,7 @@ def dkd_parts(student: Tensor, teacher: Tensor, labels: Tensor) -> tuple[Tensor,
 
 
 @register_method("dkd")
-class DKD(LogitMethod):
+class DKD(Warmup, LogitMethod):
     """Match the probability of the label, and the probabilities among the other classes, separately (Zhao et al. 2022).
 
     KL(teacher ‖ student) falls into a target part and (1 − p) times a non-target part (:func:`dkd_parts`), where p is
@@ -111,8 +116,7 @@ class DKD(LogitMethod):
     presets = {  # noqa: RUF012 - declared as a ClassVar in Method
         **{pair: {"beta": beta} for pair, beta in PAIRS.items()},
         **{f"{pair}-lskd": _lskd(*values) for pair, values in LSKD.items()},
-        "imagenet-resnet34-resnet18": {"temperature": 1.0, "beta": 0.5, "warmup": 1.0},
-        "imagenet-resnet50-MobileNetV1": {"temperature": 1.0, "beta": 2.0, "warmup": 1.0},
+        **IMAGENET,
     }
 
     temperature: Temperature = 4.0
@@ -120,20 +124,10 @@ class DKD(LogitMethod):
     beta: NonNegative = 8.0
     warmup: Epochs = 20.0
 
-    @property
-    def ramps(self) -> bool:
-        """Where there is a warm-up."""
-        return self.warmup > 0
-
-    @property
-    def counts_epochs(self) -> bool:
-        """Where there is a warm-up."""
-        return self.warmup > 0
-
     def terms(self, student: Tensor, teacher: Tensor, labels: Tensor, progress: float) -> Terms:
         """Return ``target`` and ``nontarget``; see :meth:`LogitMethod.terms`."""
         check_two_classes(student)
         T = self.temperature
         target, nontarget = dkd_parts(student / T, teacher / T, labels)
-        scale = T**2 if self.warmup == 0 else T**2 * min(self.epoch(progress) / self.warmup, 1.0)
+        scale = T**2 * self.warmed_up(progress, self.warmup)
         return {"target": scale * self.alpha * target.mean(), "nontarget": scale * self.beta * nontarget.mean()}

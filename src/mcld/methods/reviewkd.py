@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mcld.methods._base import Outputs, Shapes, Terms
+from mcld.methods._base import Outputs, Shapes, Terms, Warmup
 from mcld.methods._features import FeatureMethod, paired, paired_shapes
 from mcld.options import Count, Epochs, Positive, one_of
 from mcld.registry import register_method
@@ -63,7 +63,7 @@ def hierarchical_distance(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 @register_method("reviewkd")
-class ReviewKD(FeatureMethod):
+class ReviewKD(Warmup, FeatureMethod):
     """Match each stage of the teacher by what the student's deeper stages know already (Chen et al. 2021).
 
     The term is ``review``: the weight times a ramp times the sum over the matched stages, with the pooled features as
@@ -133,16 +133,6 @@ class ReviewKD(FeatureMethod):
             Fusion(s, middle, t, deepest=i == len(pairs) - 1) for i, (s, t) in enumerate(pairs)
         )
         self.epochs = epochs
-
-    @property
-    def ramps(self) -> bool:
-        """Where there is a warm-up."""
-        return self.warmup > 0
-
-    @property
-    def counts_epochs(self) -> bool:
-        """Where there is a warm-up."""
-        return self.warmup > 0
 
     def compare(self, student: Outputs, teacher: Outputs, progress: float, index: Tensor | None) -> Terms:
         """Return ``{"review": ...}``."""

@@ -4,8 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mcld.methods._base import Terms
+from mcld.methods._base import Terms, Warmup
 from mcld.methods._logits import LogitMethod, check_two_classes, kl_rows, others
+from mcld.methods.dkd import IMAGENET
 from mcld.options import Epochs, NonNegative, Temperature
 from mcld.registry import register_method
 
@@ -47,7 +48,7 @@ def correlation_loss(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor
 
 
 @register_method("rld")
-class RLD(LogitMethod):
+class RLD(Warmup, LogitMethod):
     """Let the label put the teacher right: its confidence for the true class, its ranking below that (Sun et al. 2024).
 
     The terms are ``confidence``, ramp · alpha · T² · :func:`confidence_loss`, in which the teacher's largest
@@ -85,31 +86,18 @@ class RLD(LogitMethod):
     year = 2024
     requires_global_batch = False
     target_terms = frozenset({"confidence"})
-    presets = {  # noqa: RUF012 - declared as a ClassVar in Method
-        "imagenet-resnet34-resnet18": {"temperature": 1.0, "beta": 0.5, "warmup": 1.0},
-        "imagenet-resnet50-MobileNetV1": {"temperature": 1.0, "beta": 2.0, "warmup": 1.0},
-    }
+    presets = IMAGENET
 
     temperature: Temperature = 4.0
     alpha: NonNegative = 1.0
     beta: NonNegative = 8.0
     warmup: Epochs = 20.0
 
-    @property
-    def ramps(self) -> bool:
-        """Where there is a warm-up."""
-        return self.warmup > 0
-
-    @property
-    def counts_epochs(self) -> bool:
-        """Where there is a warm-up."""
-        return self.warmup > 0
-
     def terms(self, student: Tensor, teacher: Tensor, labels: Tensor, progress: float) -> Terms:
         """Return ``confidence`` and ``correlation``; see :meth:`LogitMethod.terms`."""
         check_two_classes(student)
         T = self.temperature
-        scale = T**2 * (min(self.epoch(progress) / self.warmup, 1.0) if self.warmup > 0 else 1.0)
+        scale = T**2 * self.warmed_up(progress, self.warmup)
         s, t = student / T, teacher / T
         return {
             "confidence": scale * self.alpha * confidence_loss(s, t, labels).mean(),
