@@ -37,7 +37,7 @@ NonNegative = Annotated[float, Rule(lambda x: 0 <= x <= 1e6, "a number of at lea
 Temperature = Annotated[float, Rule(lambda x: 1e-3 <= x <= 1e3, "a positive number, from 0.001 to 1000")]
 Epochs = Annotated[float, Rule(lambda x: 0 <= x <= 1e4, "a number of epochs, from 0 to 10000")]
 Share = Annotated[float, Rule(lambda x: 0 <= x <= 1, "a share of training, from 0 to 1")]
-Count = Annotated[int, Rule(lambda x: x >= 1, "an integer of at least 1")]
+Count = Annotated[int, Rule(lambda x: 1 <= x <= 10**6, "an integer of at least 1, up to 1e+06")]
 
 
 MISSING = "???"

@@ -1,12 +1,15 @@
 """Finds the command, runs it, and turns errors into one clear line."""
 
 import argparse
+import contextlib
 import importlib
 import io
 import os
 import re
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 import mcld
@@ -95,18 +98,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except Exception as error:
-        message, status, known = explain(error)
-        first = _failed_first(status, known)
-        if first is None and not known:
-            raise
-        if first is None:
-            _fail(message, status)
-        status = status if first is None else first
-        if "torch" in sys.modules:
-            from mcld.distributed import leave
+        with _undisturbed():
+            message, status, known = explain(error)
+            first = _failed_first(status, known)
+            if first is None and not known:
+                raise
+            if first is None:
+                _fail(message, status)
+            status = status if first is None else first
+            if "torch" in sys.modules:
+                from mcld.distributed import leave
 
-            leave(status)
-        return status
+                leave(status)
+            return status
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Without torch's signal handler, which raises wherever the program is when a loader's worker has died."""
+    if not hasattr(signal, "SIGCHLD") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 def _dispatch(words: list[str]) -> int:

@@ -1,13 +1,14 @@
 """Correlation congruence (CC)."""
 
 import math
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
 from mcld.methods._base import Outputs, Shapes, Terms
 from mcld.methods._features import POOLED, FeatureMethod, pooled_pair
-from mcld.options import Count, Positive
+from mcld.options import Positive, Rule
 from mcld.registry import register_method
 from mcld.rows import no_autocast, unit_rows
 
@@ -39,7 +40,7 @@ class CC(FeatureMethod):
     Args:
         weight: > 0.
         gamma: γ > 0; not with ``as_published``.
-        order: of the series, at least 1; not with ``as_published``.
+        order: of the series, 1 to 100; not with ``as_published``.
         as_published: true or false; compare embeddings of neighbouring images, not kernels.
 
     Raises:
@@ -65,7 +66,7 @@ class CC(FeatureMethod):
 
     weight: Positive = 100.0
     gamma: Positive = 0.4
-    order: Count = 2
+    order: Annotated[int, Rule(lambda x: 1 <= x <= 100, "an integer from 1 to 100")] = 2
     as_published: bool = False
 
     def __post_init__(self) -> None:

@@ -67,7 +67,7 @@ class LDRLD(LogitMethod):
     temperature: Temperature = 4.0
     alpha: NonNegative = 10.5
     beta: NonNegative = 7.0
-    depth: Annotated[int, Rule(lambda x: x >= 2, "an integer of at least 2")] = 7
+    depth: Annotated[int, Rule(lambda x: 2 <= x <= 10**6, "an integer of at least 2, up to 1e+06")] = 7
 
     def terms(self, student: Tensor, teacher: Tensor, labels: Tensor, progress: float) -> Terms:
         """Return ``local`` and ``rest``; see :meth:`LogitMethod.terms`."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from mcld.methods._base import Method, Outputs, Terms
 from mcld.methods._features import check_outputs
 from mcld.methods._logits import check_two_classes
-from mcld.options import Count, NonNegative, Positive, Rule, Temperature
+from mcld.options import NonNegative, Positive, Rule, Temperature
 from mcld.registry import register_method
 from mcld.rows import at_least_float32, no_autocast, unit_rows
 
@@ -81,7 +81,7 @@ class WKD(Method):
         weight: of ``nontarget``, at least 0; 25 to 600 as published.
         sharpness: of the costs, at least 0; 1 or 2 as published, 0 for 1 − cosine itself.
         regularization: of Sinkhorn's algorithm, > 0.
-        iterations: of Sinkhorn's algorithm, at least 1.
+        iterations: of Sinkhorn's algorithm, 1 to 10,000.
         decay_start: share of training, from 0 to 1, after which the weight falls; 1 for never.
 
     Raises:
@@ -114,7 +114,7 @@ class WKD(Method):
     weight: NonNegative = 600.0
     sharpness: NonNegative = 1.0
     regularization: Positive = 0.05
-    iterations: Count = 10
+    iterations: Annotated[int, Rule(lambda x: 1 <= x <= 10_000, "an integer from 1 to 10000")] = 10
     decay_start: Annotated[float, Rule(lambda x: 0 <= x <= 1, "a share of training, from 0 to 1")] = 0.625
 
     @property

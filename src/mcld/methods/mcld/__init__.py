@@ -9,13 +9,16 @@ from torch import Tensor
 from mcld.checks import check_flag, check_options, check_row_integers
 from mcld.contrast import Relation
 from mcld.errors import InputError
-from mcld.methods._base import Method, Outputs, Terms, check_batch
+from mcld.methods._base import Method, Outputs, Shapes, Terms, check_batch
 from mcld.methods._standardize import standardize_rows
 from mcld.methods.mcld.bank import CandidateBank
 from mcld.methods.mcld.options import PRESETS, Category, Instance, Sample, options_of
 from mcld.methods.mcld.terms import Candidates, Perspectives, compare, probabilities, prototype_contrast
 from mcld.registry import register_method
 from mcld.rows import no_autocast
+
+MOST_ROWS = 2**20
+"""Of a bank, however few training images there are."""
 
 
 @register_method("mcld")
@@ -140,6 +143,14 @@ class MCLD(Method):
     def ramps(self) -> bool:
         """Where the category-wise term has a warm-up."""
         return self.category.weight > 0 and self.category.warmup > 0
+
+    def prepare(self, student: Shapes, teacher: Shapes, images: int, epochs: int, labels: Tensor | None = None) -> None:
+        """Check that the bank is not far larger than the training set; see :meth:`Method.prepare`."""
+        if self.bank.size > max(images, MOST_ROWS):
+            raise InputError(
+                f"bank is {self.bank.size}; expected at most {MOST_ROWS} rows, or as many as there are training images "
+                f"({images}), since a larger one would hold images more than once"
+            )
 
     def fill_bank(self, logits: Tensor, labels: Tensor, index: Tensor | None = None) -> None:
         """Make these rows the bank, such as the teacher's logits of the whole training set.
