@@ -148,3 +148,29 @@ def test_imagenet_layout(tmp_path: Path, write_image: WriteImage) -> None:
     assert len(data.train) == 6
     assert "skipped 1 of 7 images" in data.notes[0]
     assert "n00000001/link.JPEG (No such file or directory)" in data.notes[0]
+
+
+@pytest.mark.parametrize("form", ["TIFF", "GIF", "PNG", "WEBP"])
+def test_of_several_pages_or_frames_the_first_is_used_and_said(photos: Path, form: str) -> None:
+    if form not in formats():
+        pytest.skip(f"this Pillow has no {form}")
+    shades = [Image.new("RGB", (36, 36), (shade,) * 3) for shade in (200, 20)]
+    file = photos / "train" / "cat" / f"00a.{form.lower()}"
+    told: list[str] = []
+    shades[0].save(file)
+    read_image(str(file), "RGB", told=told.append)
+    assert not any("several" in note for note in load_data("folder", path=photos, image_size=24).notes)
+    assert told == []
+    shades[0].save(file, save_all=True, append_images=shades[1:])
+    found = load_data("folder", path=photos, image_size=24)
+    said = "1 of 25 images hold several pictures (pages, or frames of an animation), of which the first is used"
+    assert f"{photos / 'train'}: {said}: cat/{file.name}" in found.notes
+    assert np.abs(np.asarray(read_image(str(file), "RGB", told=told.append)).astype(int) - 200).max() <= 3
+    assert told == [f"{file} holds several pictures (pages, or frames of an animation); the first is used"]
+
+
+def test_previews_and_layers_are_no_further_pictures(photos: Path) -> None:
+    shades = [Image.new("RGB", (36, 36), (shade,) * 3) for shade in (200, 20)]
+    shades[0].save(photos / "train" / "cat" / "00a.mpo", save_all=True, append_images=shades[1:])
+    shades[0].save(photos / "train" / "cat" / "00b.ico", sizes=[(32, 32), (16, 16)])
+    assert not any("several" in note for note in load_data("folder", path=photos, image_size=24).notes)

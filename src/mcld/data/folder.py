@@ -96,7 +96,7 @@ def load(options: Folder) -> DataSet:
     checks = [check_files(str(part.folder), part.files, options.max_megapixels) for part in parts]
     kept = []
     for part, check in zip(parts, checks, strict=True):
-        rows, found = sort_out(str(part.folder), part.files, check.bad)
+        rows, found = sort_out(str(part.folder), part.files, check.bad, check.several)
         notes += part.notes + found
         kept.append(select(part, rows))
     depth, found = _depth(root, Peak.largest(check.peak for check in checks), options.bits)

@@ -36,6 +36,8 @@ _SUFFIXES = {
     "WEBP": (".webp",),
 }
 _LIBRARIES = {"AVIF": "avif", "JPEG2000": "jpg_2000", "WEBP": "webp"}  # that Pillow may be built without
+# Those that may hold pages or frames: in others what follows the first is a preview, a layer or another size of it.
+_SEVERAL = frozenset(("AVIF", "GIF", "HEIF", "PNG", "TIFF", "WEBP"))
 _NEVER_IMAGES = frozenset(
     (
         *(
@@ -125,6 +127,16 @@ def open_image(stream: BinaryIO, name: str = "", megapixels: int = MEGAPIXELS) -
             f"too narrow: {width}×{height} pixels; expected sides that differ by at most {_NARROW:,} times"
         )
     return image
+
+
+def has_several(image: "Image") -> bool:
+    """Whether the file of an opened image holds further ones: pages of a TIFF, frames of an animation."""
+    try:
+        return image.format in _SEVERAL and bool(getattr(image, "is_animated", False))
+    except MemoryError:
+        raise
+    except Exception:  # looks for a second one, and Pillow's readers raise nearly any type on damaged files
+        return False
 
 
 def in_words(error: Exception) -> str:

@@ -66,12 +66,13 @@ def load(options: ImageNet) -> DataSet:
     kept, content = [], []
     for part in (train, val):
         where, digest = str(part.folder), ""
+        several: tuple[str, ...] = ()
         if options.check:
             check = check_files(where, part.files, options.max_megapixels)
-            bad, digest = check.bad, check.content
+            bad, digest, several = check.bad, check.content, check.several
         else:
             bad = check_there(where, part.files)
-        rows, found = sort_out(where, part.files, bad)
+        rows, found = sort_out(where, part.files, bad, several)
         notes += part.notes + found
         kept.append(select(part, rows))
         content.append(digest or listing_key(str(part.folder), part.files))

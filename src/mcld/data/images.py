@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from mcld.data.cache import listing_key, remembered
-from mcld.data.formats import MEGAPIXELS, in_words, open_image
+from mcld.data.formats import MEGAPIXELS, has_several, in_words, open_image
 from mcld.data.pixels import Depth, Peak, is_deep, is_deep_colour, peak, to_bytes
 from mcld.errors import InputError
 from mcld.files import read_file
@@ -60,6 +60,7 @@ class Check:
         short_side: the median of the images' shorter sides, in pixels.
         content: a hex digest of the readable files' bytes, in order.
         peak: the largest values of images with more than 8 bits.
+        several: the readable files that hold several pictures, of which the first is used.
     """
 
     bad: dict[str, str]
@@ -67,10 +68,17 @@ class Check:
     short_side: int
     content: str
     peak: Peak
+    several: tuple[str, ...] = ()
 
 
-def decode(data: bytes, mode: str | None = None, reading: Reading = PLAIN, name: str = "") -> "Image":
-    """Decode one image file, upright as its EXIF orientation says.
+def decode(
+    data: bytes,
+    mode: str | None = None,
+    reading: Reading = PLAIN,
+    name: str = "",
+    told: Callable[[str], None] | None = None,
+) -> "Image":
+    """Decode one image file, upright as its EXIF orientation says; of several pages or frames, the first.
 
     Args:
         data: the whole file.
@@ -78,11 +86,15 @@ def decode(data: bytes, mode: str | None = None, reading: Reading = PLAIN, name:
             (:mod:`mcld.data.pixels`), transparency is dropped.
         reading: how.
         name: of the file.
+        told: is told when the file holds several pictures.
 
     Raises:
         ValueError: when it is no image of the formats that are decoded (:mod:`mcld.data.formats`), or damaged.
     """
-    return prepared(_decode(data, reading, name)[0], mode, reading)
+    image, _, several = _decode(data, reading, name)
+    if several and told is not None:
+        told(f"{name} holds several pictures (pages, or frames of an animation); the first is used")
+    return prepared(image, mode, reading)
 
 
 def prepared(image: "Image", mode: str | None, reading: Reading = PLAIN) -> "Image":
@@ -96,11 +108,12 @@ def prepared(image: "Image", mode: str | None, reading: Reading = PLAIN) -> "Ima
     return (to_bytes(image, reading.depth) if is_deep(image) else image).convert(mode)
 
 
-def _decode(data: bytes, reading: Reading, name: str) -> "tuple[Image, bool]":
-    """(the image upright, whether the file has 16 bits for each of several channels)."""
+def _decode(data: bytes, reading: Reading, name: str) -> "tuple[Image, bool, bool]":
+    """(the image upright, has the file 16 bits for each of several channels, does it hold further pictures)."""
     from PIL import ImageOps
 
-    with open_image(io.BytesIO(data), name, reading.megapixels) as image:
+    with open_image(io.BytesIO(data), name, reading.megapixels) as opened:
+        image: Image = opened
         deep_colour = is_deep_colour(image)
         factor = reduction(image.size, reading.enough)
         try:
@@ -109,7 +122,7 @@ def _decode(data: bytes, reading: Reading, name: str) -> "tuple[Image, bool]":
             image.load()
             if (left := reduction(image.size, reading.enough)) > 1 and image.mode in _REDUCIBLE:
                 image = image.reduce(left)
-            return ImageOps.exif_transpose(image), deep_colour
+            return ImageOps.exif_transpose(image), deep_colour, has_several(opened)
         except MemoryError:
             raise
         except Exception as error:  # Pillow's decoders raise nearly any type on damaged files
@@ -121,14 +134,16 @@ def reduction(size: tuple[int, int], enough: int) -> int:
     return 1 << max((min(size) // enough).bit_length() - 1, 0) if enough else 1
 
 
-def read_image(path: str, mode: str | None = None, reading: Reading = PLAIN) -> "Image":
+def read_image(
+    path: str, mode: str | None = None, reading: Reading = PLAIN, told: Callable[[str], None] | None = None
+) -> "Image":
     """Read and decode one image file; see :func:`decode`.
 
     Raises:
         InputError: naming the file, when it is gone, no file, too large or damaged.
     """
     try:
-        return decode(read_file(path, reading.bytes, "set data.max_megapixels"), mode, reading, path)
+        return decode(read_file(path, reading.bytes, "set data.max_megapixels"), mode, reading, path, told)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from None
     except ValueError as error:
@@ -162,35 +177,38 @@ def check_files(root: str, files: Sequence[str], megapixels: int = MEGAPIXELS) -
             "short_side": int(statistics.median_low([look.side for look in good])) if good else 0,
             "content": content.hexdigest(),
             "peak": asdict(Peak.largest(look.peak for look in good)),
+            "several": [file for file, look in zip(files, looks, strict=True) if look.several],
         }
 
-    found = remembered("images", listing_key(root, files, "images", 2, megapixels), compute)
+    found = remembered("images", listing_key(root, files, "images", 3, megapixels), compute)
     values = (found["bad"], bool(found["grey"]), int(found["short_side"]), str(found["content"]))
-    return Check(*values, Peak(**found["peak"]))
+    return Check(*values, Peak(**found["peak"]), tuple(found["several"]))
 
 
 @dataclass(frozen=True)
 class _Look:
-    """One file: why it is bad or "", is it grey, its short side, the digest of its bytes, its largest values."""
+    """One file: why it is bad or "", is it grey, its short side, its bytes' digest, its largest values, any more."""
 
     reason: str
     grey: bool = False
     side: int = 0
     digest: bytes = b""
     peak: Peak = field(default_factory=Peak)
+    several: bool = False
 
 
 def _look(root: str, file: str, megapixels: int = MEGAPIXELS) -> _Look:
     reading = Reading(megapixels=megapixels)
     try:
         data = read_file(os.path.join(root, file), reading.bytes, "set data.max_megapixels")  # noqa: PTH118
-        image, deep_colour = _decode(data, reading, file)
+        image, deep_colour, several = _decode(data, reading, file)
         largest = peak(image, deep_colour)
         if not is_deep(image):
             image.crop((0, 0, 1, 1)).convert("RGB")  # not every mode can be: LAB of a TIFF
     except (OSError, ValueError) as error:
         return _Look(getattr(error, "strerror", None) or str(error) or type(error).__name__)
-    return _Look("", image.mode in _GREY_MODES, min(image.size), hashlib.sha256(data).digest(), largest)
+    digest = hashlib.sha256(data).digest()
+    return _Look("", image.mode in _GREY_MODES, min(image.size), digest, largest, several)
 
 
 def check_there(root: str, files: Sequence[str]) -> dict[str, str]:
@@ -207,13 +225,16 @@ def check_there(root: str, files: Sequence[str]) -> dict[str, str]:
     return bad
 
 
-def sort_out(where: str, files: Sequence[str], bad: dict[str, str]) -> tuple[list[int], tuple[str, ...]]:
+def sort_out(
+    where: str, files: Sequence[str], bad: dict[str, str], several: Sequence[str] = ()
+) -> tuple[list[int], tuple[str, ...]]:
     """Decide what unreadable images mean: a few are skipped, more than 1% is refused (a single one never is).
 
     Args:
         where: the split's folder, for messages.
         files: relative paths.
         bad: for each unreadable file, why.
+        several: files that hold several pictures: they are noted.
 
     Returns:
         (positions of the readable files, notes for the user).
@@ -221,8 +242,15 @@ def sort_out(where: str, files: Sequence[str], bad: dict[str, str]) -> tuple[lis
     Raises:
         InputError: when more than 1% cannot be read.
     """
+    notes: tuple[str, ...] = ()
+    if several:
+        shown = ", ".join(several[:5]) + (f" and {len(several) - 5} more" if len(several) > 5 else "")
+        notes += (
+            f"{where}: {len(several)} of {len(files)} images hold several pictures (pages, or frames of an animation), "
+            f"of which the first is used: {shown}",
+        )
     if not bad:
-        return list(range(len(files))), ()
+        return list(range(len(files))), notes
     shown = ", ".join(f"{file} ({reason})" for file, reason in list(bad.items())[:5])
     shown += f" and {len(bad) - 5} more" if len(bad) > 5 else ""
     if len(bad) > max(1, len(files) // 100):
@@ -231,4 +259,4 @@ def sort_out(where: str, files: Sequence[str], bad: dict[str, str]) -> tuple[lis
             "replace or remove them"
         )
     note = f"{where}: skipped {len(bad)} of {len(files)} images, which cannot be read: {shown}"
-    return [i for i, file in enumerate(files) if file not in bad], (note,)
+    return [i for i, file in enumerate(files) if file not in bad], (*notes, note)

@@ -68,7 +68,7 @@ def load(options: TinyImageNet) -> DataSet:
     parts = []
     for listing in (_train(folder, classes), _val(folder, classes)):
         check = check_files(str(folder), listing.files)
-        rows, found = sort_out(str(listing.folder), listing.files, check.bad)
+        rows, found = sort_out(str(listing.folder), listing.files, check.bad, check.several)
         kept, notes = select(listing, rows), notes + found
         parts.append((_pixels(folder, kept.files, options.image_size), torch.tensor(kept.labels)))
     sizes = {part[0].shape[2] for part in parts}

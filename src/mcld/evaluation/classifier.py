@@ -1,5 +1,6 @@
 """A trained network for images as they come: prepared as in evaluation, answered with classes and probabilities."""
 
+import logging
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,6 +17,7 @@ from mcld.data.images import Reading, prepared, read_image
 from mcld.data.preprocessing import Preprocessing
 from mcld.errors import InputError
 from mcld.models.network import Network
+from mcld.text import printable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -57,6 +59,7 @@ class Classifier(Network):
     def __init__(self, network: Network, preprocessing: Preprocessing, *, doubt: str = "", refusal: str = "") -> None:
         super().__init__(network.model, network.spec)
         self.preprocessing, self.doubt, self.refusal = preprocessing, doubt, refusal
+        self._told = False
 
     @property
     def classes(self) -> list[str]:
@@ -109,7 +112,7 @@ class Classifier(Network):
             path = os.fspath(image)
             if "://" in path:
                 raise InputError(f"{path} is an address; expected a file: nothing is fetched from a network")
-            return self.preprocessing.render(read_image(path, self._mode(path), self._reading))
+            return self.preprocessing.render(read_image(path, self._mode(path), self._reading, self._tell))
         if isinstance(image, np.ndarray | Tensor):
             return self._from_numbers(image)
         from PIL.Image import Image
@@ -120,6 +123,11 @@ class Classifier(Network):
             except ValueError as error:
                 raise InputError(f"an image of mode {image.mode} cannot be taken: {error}") from error
         raise InputError(f"an image is {type(image).__name__}; expected a path, a PIL image, an array or a tensor")
+
+    def _tell(self, what: str) -> None:
+        if not self._told:
+            self._told = True
+            logging.getLogger(__name__).warning("%s, here and in others alike", printable(what))
 
     def answers(self, images: Sequence[Tensor], *, top: int = 5) -> list[Prediction]:
         """The answers to prepared images; see :meth:`predict`."""
