@@ -159,7 +159,7 @@ def test_of_several_pages_or_frames_the_first_is_used_and_said(photos: Path, for
     told: list[str] = []
     shades[0].save(file)
     read_image(str(file), "RGB", told=told.append)
-    assert not any("several" in note for note in load_data("folder", path=photos, image_size=24).notes)
+    assert not any("hold several" in note for note in load_data("folder", path=photos, image_size=24).notes)
     assert told == []
     shades[0].save(file, save_all=True, append_images=shades[1:])
     found = load_data("folder", path=photos, image_size=24)
@@ -173,4 +173,4 @@ def test_previews_and_layers_are_no_further_pictures(photos: Path) -> None:
     shades = [Image.new("RGB", (36, 36), (shade,) * 3) for shade in (200, 20)]
     shades[0].save(photos / "train" / "cat" / "00a.mpo", save_all=True, append_images=shades[1:])
     shades[0].save(photos / "train" / "cat" / "00b.ico", sizes=[(32, 32), (16, 16)])
-    assert not any("several" in note for note in load_data("folder", path=photos, image_size=24).notes)
+    assert not any("hold several" in note for note in load_data("folder", path=photos, image_size=24).notes)
