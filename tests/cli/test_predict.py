@@ -191,6 +191,21 @@ def test_what_cannot_be_read_is_told_and_skipped(mcld: Mcld, run: Path, tmp_path
     assert (status, out, err.splitlines()[-1]) == (2, "", "mcld: no image was read")
 
 
+def test_of_several_pages_the_first_counts_and_that_is_told_once(
+    mcld: Mcld, run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    page = Image.open(photos(run) / "dark" / "0.png")
+    page.save(tmp_path / "one.tif")
+    for name in ("a.tif", "b.tif"):
+        page.save(tmp_path / name, save_all=True, append_images=[Image.new(page.mode, page.size, "white")])
+    status, out, _ = mcld("predict", str(run), "one.tif", "a.tif", "b.tif")
+    assert status == 0
+    assert len({line.partition(": ")[2] for line in out.splitlines()}) == 1
+    assert [record.getMessage() for record in caplog.records] == [
+        "a.tif holds several pictures (pages, or frames of an animation); the first is used, here and in others alike"
+    ]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
