@@ -19,7 +19,7 @@ from mcld.models._fitting import AUXILIARY
 from mcld.models._outputs import check_images
 from mcld.models._reading import read_digests
 from mcld.models._registry import check_decided
-from mcld.models.checkpoint import Part
+from mcld.models.checkpoint import LoadReport, Part
 from mcld.models.network import ModelSpec, Network, load_weights
 from mcld.options import OBJECT
 from mcld.plugins import check_plugins
@@ -82,7 +82,10 @@ def build_network(
             mean, std = pretrained_normalization(network.model, data.channels)
             network = Network(network.model, dataclasses.replace(spec, mean=mean, std=std))
         if settings.checkpoint is not None:
-            notes.append(f"{role}: {_load_part(network, settings.checkpoint, role)}")
+            report, other = _load_part(network, settings.checkpoint, role)
+            notes.append(f"{role}: {report}{other}")
+            if report.new_head:
+                network = _as_published(network, data, role, notes)
     if network.spec.in_channels != data.channels:
         raise InputError(
             f"{role} {name} takes images of {network.spec.in_channels} channels; data {data.name} has {data.channels}"
@@ -113,16 +116,37 @@ def build_network(
     return network
 
 
-def _load_part(network: Network, file: str, role: str) -> str:
-    """Load weights from a file, of two networks in it the one of this role; the other only where there is but one."""
+def _load_part(network: Network, file: str, role: str) -> tuple[LoadReport, str]:
+    """Load weights from a file, of two networks in it the one of this role; the other only where there is but one.
+
+    What is trained may get a new head for other classes; a teacher with one would know nothing.
+    """
     own: Part = "teacher" if role == "teacher" else "student"
     other: Part = "student" if own == "teacher" else "teacher"
+    new = role != "teacher"
     try:
-        return str(load_checkpoint(network.model, file, part=own))
+        return load_checkpoint(network.model, file, part=own, new_head=new), ""
     except InputError as error:
         with contextlib.suppress(InputError):
-            return f"{load_checkpoint(network.model, file, part=other)}; it holds a {other} only"
+            found = load_checkpoint(network.model, file, part=other, new_head=new)
+            return found, f"; it holds a {other} only"
         raise error from None
+
+
+def _as_published(network: Network, data: DataInfo, role: str, notes: list[str]) -> Network:
+    """The network with the normalisation that its published weights expect; for the zoo's the data's own stays.
+
+    A head of other classes says that the weights are of other data, so the normalisation of this data is not theirs.
+    """
+    if network.spec.architecture.partition("/")[0] not in ("timm", "torchvision") or data.ready:
+        return network
+    mean, std = pretrained_normalization(network.model, data.channels)
+    notes.append(
+        f"{role}: normalised as the published weights of {network.spec.architecture} expect, mean "
+        f"{', '.join(f'{x:.3g}' for x in mean)}, std {', '.join(f'{x:.3g}' for x in std)}; {role}.mean and {role}.std "
+        "choose others"
+    )
+    return Network(network.model, dataclasses.replace(network.spec, mean=mean, std=std))
 
 
 def unfinished(path: str) -> list[str]:

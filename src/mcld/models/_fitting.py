@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mcld.errors import InputError
+from mcld.models._head import classifier_paths
 from mcld.models._registry import list_models
 from mcld.models._zoo import ZooModel
 
@@ -58,14 +59,14 @@ def mismatch(model: nn.Module, state: State, source: str) -> InputError:
             f"{source} {which} the auxiliary classifiers of this architecture ({heads}); make the model with "
             f"aux_logits={right} (ROLE.options.aux_logits={right})"
         )
-    if not missing and not unexpected and (classes := _head_classes(state, wanted, differing)):
+    if classes := head_classes(model, state):
         there, here = classes
         hint = (
             f"; make the model with num_classes={there}, which on a command line is data with these {there} classes in "
-            "their order, or take weights that were trained on this data"
+            "their order, or give it a new head: load_checkpoint(..., new_head=True), or on a command line "
+            "mcld train model=NAME model.checkpoint=FILE"
         )
-        head = list(wanted)[-1].rpartition(".")[0]
-        shown = next(key for key in differing if key.startswith(f"{head}."))
+        shown = next(key for key in differing if key.rpartition(".")[0] in classifier_paths(model))
         return InputError(
             f"{source} has a head of {there} classes and the model one of {here} ({shown}){hint if there else ''}"
         )
@@ -112,16 +113,27 @@ def _shapes(state: State) -> dict[str, tuple[int, ...]]:
     return {key: tuple(value.shape) for key, value in state.items() if not key.endswith(_COUNTER)}
 
 
-def _head_classes(state: State, wanted: State, differing: list[str]) -> tuple[int, int] | None:
-    """Return the classes of file and model when nothing but the number of rows differs: of the last layer, and perhaps
-    of auxiliary classifiers.
+def head_classes(model: nn.Module, state: State) -> tuple[int, int] | None:
+    """The classes of file and model when nothing but the number of rows of the classifier differs, and perhaps that of
+    auxiliary classifiers; None when more differs, or nothing.
     """
-    last = list(wanted)[-1].rpartition(".")[0]
+    wanted = model.state_dict()
+    missing = [key for key in wanted if key not in state and not key.endswith(_COUNTER)]
+    differing = [key for key in state if key in wanted and state[key].shape != wanted[key].shape]
+    if missing or state.keys() - wanted.keys() or not differing:
+        return None
+    heads = classifier_paths(model)
     owners = {key.rpartition(".")[0] for key in differing if key not in _auxiliary(differing)}
-    if owners != {last} or any(state[k].ndim == 0 or state[k].shape[1:] != wanted[k].shape[1:] for k in differing):
+    if owners != set(heads) or any(state[k].ndim == 0 or state[k].shape[1:] != wanted[k].shape[1:] for k in differing):
         return None
     rows = {(state[key].shape[0], wanted[key].shape[0]) for key in differing}
     return rows.pop() if len(rows) == 1 else None
+
+
+def without_head(model: nn.Module, state: State) -> dict[str, Tensor]:
+    """The state dict with the model's own tensors where those of the file have another shape: its new head."""
+    wanted = model.state_dict()
+    return {key: value if value.shape == wanted[key].shape else wanted[key] for key, value in state.items()}
 
 
 def _auxiliary(keys: Iterable[str]) -> list[str]:

@@ -42,6 +42,23 @@ def find_head(model: nn.Module, name: str, path: str | None = None, *, argument:
     return next(path for path in linears if model.get_submodule(path) is found), found
 
 
+def classifier_paths(model: nn.Module) -> list[str]:
+    """Module paths of the last layers that give logits: mostly one; two where timm has a second one (distilled).
+
+    Auxiliary classifiers are not among them. Empty where none can be found.
+    """
+    if isinstance(model, ZooModel):
+        return [model.head]
+    found: Any = None
+    if callable(get := getattr(model, "get_classifier", None)):
+        found = get()
+    modules = list(found) if isinstance(found, tuple) else [found]
+    modules = [module[-1] if isinstance(module, nn.Sequential) else module for module in modules]
+    named = [(path, module) for path, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    paths = [path for path, module in named if any(module is one for one in modules)]
+    return paths or [path for path, _ in named[-1:]]
+
+
 def named_module(model: nn.Module, path: str, argument: str, name: str) -> nn.Module:
     """The module at a path that a person has named.
 

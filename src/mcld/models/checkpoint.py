@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeGuard
 from torch import Tensor, nn
 
 from mcld.errors import InputError
-from mcld.models._fitting import State, fill, fits, mismatch, overlap
+from mcld.models._fitting import State, fill, fits, head_classes, mismatch, overlap, without_head
 from mcld.models._reading import is_safetensors, read_safetensors, read_torch
 from mcld.models.network import unwrap
 
@@ -34,6 +34,7 @@ class LoadReport:
         tensors: how many tensors were loaded.
         left_out: how many tensors the file has besides (another network's, or a method's own).
         counters: how many step counters of BatchNorm the file lacks (those are set to 0).
+        new_head: the classes of the file and of the model, where the model kept its own head; else None.
     """
 
     file: str
@@ -43,6 +44,7 @@ class LoadReport:
     tensors: int
     left_out: int
     counters: int
+    new_head: tuple[int, int] | None = None
 
     def __str__(self) -> str:
         parts = [f"{self.file}: {self.container}"]
@@ -53,23 +55,34 @@ class LoadReport:
             parts.append(f"{self.left_out} other tensors left out")
         if self.counters:
             parts.append(f"{self.counters} BatchNorm step counters absent and set to 0")
+        if self.new_head:
+            there, here = self.new_head
+            parts.append(f"new head: {there:,} → {here:,} classes")
         return ", ".join(parts)
 
 
 def load_checkpoint(
-    model: nn.Module, file: str | os.PathLike[str], *, part: Part = "student", ema: bool = True
+    model: nn.Module,
+    file: str | os.PathLike[str],
+    *,
+    part: Part = "student",
+    ema: bool = True,
+    new_head: bool = False,
 ) -> LoadReport:
     """Load weights from a file that any of the usual code bases wrote, without running anything in it.
 
     Known are safetensors, and ``torch.save`` files of RepDistiller, mdistiller (teachers, runs, students),
     torchdistill, timm, Lightning, or with a bare state dict; with prefixes of data parallelism, ``torch.compile`` and
     Lightning modules.
-    All keys must fit: there is no partial load, and the model is untouched when loading fails.
+    All keys must fit: there is no partial load, except of a head with other classes when that is asked for, and the
+    model is untouched when loading fails.
 
     Args:
         model: the architecture, bare or inside a ``Network``, ``torch.compile`` or data parallelism.
         part: which network to take from a file that holds a student and a teacher.
         ema: whether to take the averaged weights where the file has both (timm's ``state_dict_ema``).
+        new_head: whether the model keeps its own, fresh classifier where that of the file has another number of
+            classes; everything else must fit all the same.
 
     Returns:
         What was recognised, stripped, left out and filled in.
@@ -91,6 +104,11 @@ def load_checkpoint(
             counters = fill(inner, candidate)
             left_out = len(state) - len(candidate)
             return LoadReport(str(file), container, entry, stripped, len(candidate), left_out, counters)
+    for stripped, candidate in readings if new_head else ():
+        if classes := head_classes(inner, candidate):
+            counters = fill(inner, without_head(inner, candidate))
+            left_out = len(state) - len(candidate)
+            return LoadReport(str(file), container, entry, stripped, len(candidate), left_out, counters, classes)
     other: Part = "teacher" if part == "student" else "student"
     if any(fits(inner, candidate) for _, candidate in _readings(state, other)):
         raise InputError(f"{file} holds a {other} that fits the model and no {part}; give part={other!r} to load it")
