@@ -5,6 +5,7 @@ import io
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from mcld.models._head import classifier_paths
 from mcld.runs import RunDirectory
 
 Mcld = Callable[..., tuple[int, str, str]]
-NETWORKS = [
+NETWORKS: list[tuple[str, dict[str, Any]]] = [
     ("resnet8", {}),
     ("MobileNetV2", {}),
     ("timm/tf_efficientnet_lite0", {}),
@@ -29,7 +30,7 @@ NETWORKS = [
 
 
 @pytest.mark.parametrize(("name", "options"), NETWORKS, ids=[name for name, _ in NETWORKS])
-def test_all_but_the_classifier_is_taken_over(name: str, options: dict[str, object], tmp_path: Path) -> None:
+def test_all_but_the_classifier_is_taken_over(name: str, options: dict[str, Any], tmp_path: Path) -> None:
     torch.manual_seed(0)
     published = create_model(name, 7, **options)
     save_file(published.state_dict(), tmp_path / "w.safetensors")
