@@ -15,10 +15,10 @@ from mcld.assembly.plan import default_run_name
 from mcld.commands.evaluate import evaluate_network, run_data
 from mcld.commands.run import resume as resume_run
 from mcld.commands.run import start
-from mcld.configs.compose import Command, settings_from
+from mcld.configs.compose import Command, read_values, settings_from
+from mcld.configs.expand import expand
 from mcld.configs.schema import Train
 from mcld.configs.values import with_values
-from mcld.configs.words import read
 from mcld.data import DataSet
 from mcld.data.own import own_data
 from mcld.display import Display
@@ -299,7 +299,7 @@ def _asked(given: Mapping[str, Any], settings: Mapping[str, Any] | None) -> tupl
     asked: dict[str, Any] = {}
     objects: dict[str, Any] = {}
     for role, value in given.items():
-        key = role if role in ("data", "method") else f"{role}.name"
+        key = f"{role}.name"
         if isinstance(value, str | os.PathLike):
             asked[key] = str(value)
         elif isinstance(value, Mapping):
@@ -314,8 +314,8 @@ def _asked(given: Mapping[str, Any], settings: Mapping[str, Any] | None) -> tupl
             raise InputError(f"settings: {key!r} is no name of a setting; expected one such as 'optimizer.clip'")
         asked[key] = value
     if "published" in asked or "recipe" in asked:
-        plain = [f"{key}={value}" for key, value in asked.items() if not isinstance(value, Mapping)]
-        asked = {word.key: word for word in read("train" if "model" in given else "distill", plain)} | asked
+        command: Command = "train" if "model" in given else "distill"
+        asked = read_values(command, expand(command, asked), asked) | asked
     return asked, Objects(**objects)
 
 

@@ -164,7 +164,7 @@ def test_another_method_or_data_set_takes_its_own_options() -> None:
 
 
 def test_without_published_nothing_changes() -> None:
-    assert expand("train", {"data": ["digits"], "model.name": ["resnet8"]}) == []
+    assert expand("train", {"data.name": "digits", "model.name": "resnet8"}) == {}
     settings = compose("train", ["data=digits", "model=resnet8"])
     assert isinstance(settings, Train)
     assert settings.published is None
@@ -179,7 +179,7 @@ def test_without_published_nothing_changes() -> None:
         ("distill", ["published=cifar100/resnet56"], "is for mcld train"),
         ("distill", ["published=cifar100/resnet56-resnet20/kd"], "needs the weights of the teacher resnet56"),
         ("distill", ["published=imagenet/resnet34-resnet18/dist-plus", "teacher=t"], "dist_plus (DIST+) is not here"),
-        ("train", ["published=cifar100/vgg8", "published=cifar100/vgg13"], "expected one row"),
+        ("train", ["published=cifar100/vgg8,cifar100/vgg13"], "expected one row"),
         ("train", ["published=cifar100/vgg8", "schedule.epoch=3"], "did you mean 'schedule.epochs'"),
         ("train", ["published=imagenet/resnet18"], "data.path is not set"),
     ],

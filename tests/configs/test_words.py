@@ -50,7 +50,7 @@ def test_what_means_nothing_is_refused_in_a_line(word: str, said: str) -> None:
 
 
 def test_training_has_no_method() -> None:
-    with pytest.raises(InputError, match="method=kd: there is no setting 'method'"):
+    with pytest.raises(InputError, match=r"method=kd: there is no setting 'method\.name'"):
         compose("train", ["data=digits", "model=resnet8", "method=kd"])
 
 

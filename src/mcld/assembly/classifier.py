@@ -5,7 +5,7 @@ from typing import Any
 from torch import nn
 
 from mcld.assembly.networks import load_run
-from mcld.configs.compose import data_from_yaml
+from mcld.configs.compose import settings_from_yaml
 from mcld.data import Preprocessing
 from mcld.data.pixels import Depth
 from mcld.errors import InputError
@@ -41,7 +41,7 @@ def load_classifier(path: str, weights: str = "last", model: nn.Module | None = 
             f"model.json of {path}: preprocessing has the mode {preprocessing.mode} and the network takes "
             f"{spec.in_channels} channels"
         )
-    if data_from_yaml(RunDirectory.open(path).config).name == OBJECT:
+    if settings_from_yaml(RunDirectory.open(path).config, "data").data.name == OBJECT:
         doubt = (
             f"{path} was trained on data from Python, whose transforms are not known here; images are prepared so: "
             f"{preprocessing.description}"
@@ -67,7 +67,7 @@ def earlier_preprocessing(path: str, network: Network) -> Preprocessing:
     if not spec.image_size:
         raise InputError(f"model.json of {path} does not say the size of the images; expected image_size")
     height, width = spec.image_size
-    data: Any = data_from_yaml(RunDirectory.open(path).config)
+    data: Any = settings_from_yaml(RunDirectory.open(path).config, "data").data
     plain = Preprocessing.to_size(spec.in_channels, (height, width))
     if data.name not in ("folder", "imagenet") or height != width:
         return plain

@@ -10,7 +10,7 @@ from torch import nn
 from mcld.assembly.network_options import NetworkSettings
 from mcld.assembly.objects import needed, wrap
 from mcld.assembly.sizes import size_warning
-from mcld.configs.compose import epochs_from_yaml
+from mcld.configs.compose import settings_from_yaml
 from mcld.data import DataInfo, check_classes
 from mcld.errors import InputError
 from mcld.models import fitting_options, load_checkpoint
@@ -154,7 +154,7 @@ def unfinished(path: str) -> list[str]:
     run = RunDirectory.open(path)
     if run.summary.is_file():
         return []
-    epochs = epochs_from_yaml(run.config)
+    epochs = settings_from_yaml(run.config, "schedule").schedule.epochs
     done = len(run.read_metrics()) if run.metrics.is_file() else 0
     return [f"warning: the run {path} is not finished: epoch {done} of {epochs}; go on with it: mcld resume {path}"]
 

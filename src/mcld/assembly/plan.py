@@ -13,7 +13,6 @@ from mcld.assembly.choices import choose
 from mcld.assembly.limits import check_settings
 from mcld.assembly.stores import Places
 from mcld.configs.compose import RESOLVED, settings_to_yaml
-from mcld.configs.expand import NAMED
 from mcld.configs.schema import Distill, RunSettings, Train
 from mcld.configs.values import leaves, with_values
 from mcld.data import DataInfo
@@ -78,7 +77,10 @@ class Plan:
 def with_absolute_paths(settings: Settings) -> Settings:
     """The same settings, with files and folders that are the same from every working directory."""
     values = {key: value for key, _, value in leaves(settings) if isinstance(value, str) and value[:1] not in ("", "~")}
-    paths = [*(f"data.{key}" for key in places(type(settings.data))), *(f"{role}.checkpoint" for role in NAMED)]
+    paths = [
+        *(f"data.{key}" for key in places(type(settings.data))),
+        *(f"{role}.checkpoint" for role in ("model", "teacher", "student")),
+    ]
     paths += [key for key in ("model.name", "teacher.name", "student.name") if Path(values.get(key, "")).is_dir()]
     paths += ["teacher.store"] if values.get("teacher.store") not in ("auto", "off") else []
     return with_values(settings, {key: str(Path(values[key]).absolute()) for key in paths if key in values})

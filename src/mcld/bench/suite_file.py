@@ -10,7 +10,7 @@ import yaml
 
 from mcld.bench.suite import Entry, Suite, key_of, merge_words, slug
 from mcld.checks import check_names
-from mcld.configs.words import combinations, read, several
+from mcld.configs.words import combinations, read, several, word_of
 from mcld.configs.yaml_text import read_yaml_text
 from mcld.errors import InputError
 
@@ -114,17 +114,17 @@ def _suite(given: Any, file: Path, out: str | None) -> Suite:
 
 def _spread(name: str, words: list[str]) -> Iterator[tuple[str, list[str]]]:
     """A method with several values for a setting (``method.temperature=2,4``) is as many methods."""
-    read_words = read("distill", words)
-    swept = [word for word in read_words if len(several(word)) > 1]
+    texts = read(words)
+    swept = {key: text for key, text in texts.items() if len(several(key, text)) > 1}
     if not swept:
         yield name, words
         return
-    keys = [word.key for word in swept]
+    keys = [key.removesuffix(".name") for key in swept]
     lasts = [key.rpartition(".")[2] for key in keys]
     shown = [
         last if lasts.count(last) == 1 else key.removeprefix("method.") for key, last in zip(keys, lasts, strict=True)
     ]
-    fixed = [word.said for word in read_words if word not in swept]
+    fixed = [word_of(key, text) for key, text in texts.items() if key not in swept]
     for combination in combinations(swept):
         values = [word.partition("=")[2] for word in combination]
         suffix = ", ".join(f"{key} {value}" for key, value in zip(shown, values, strict=True))

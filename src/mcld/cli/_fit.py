@@ -2,13 +2,11 @@
 
 import argparse
 import dataclasses
-import datetime
-import os
 from collections.abc import Sequence
 from typing import Any
 
 from mcld.cli.main import Parser
-from mcld.errors import InputError, RunError
+from mcld.errors import RunError
 from mcld.text import printable
 
 EPILOG = """\
@@ -30,21 +28,37 @@ def fit(command: Any, arguments: Sequence[str], usage: str) -> int:
     parser.add_argument("--cfg", choices=["job"], help="print all settings and what follows from them, and do nothing")
     parser.add_argument("-m", "--multirun", action="store_true", help="one run for each combination of values")
     given = parser.parse_intermixed_args(list(arguments))
-    if given.multirun:
-        return _sweep(command, given)
+    jobs: dict[str, list[str]] = {"": given.words}
 
     from mcld.configs.compose import compose
 
-    settings = compose(command, given.words)
+    if given.multirun:
+        from mcld.commands.sweep import launch, spread
+
+        folder, launcher, jobs = spread(command, given.words)
     if given.cfg or given.dry_run:
-        _preview(settings, given)
+        for place, words in jobs.items():
+            if place:
+                print(printable(f"# {place}"))
+            _preview(compose(command, words), given)
         return 0
 
     from mcld.commands.run import start
     from mcld.engine.stop import Interrupted
 
+    force = given.force
+
+    def job(place: str) -> None:
+        if place:
+            print(printable(f"--- {place}"))
+        start(compose(command, jobs[place]), force=force)
+
+    if given.multirun:
+        if failed := launch(job, list(jobs), launcher, folder):
+            raise RunError(f"{len(failed)} runs of the sweep failed: {', '.join(failed)}")
+        return 0
     try:
-        start(settings, force=given.force)
+        job("")
     except Interrupted as stop:
         print(stop)
         return 128 + stop.signal
@@ -64,49 +78,6 @@ def _preview(settings: Any, given: argparse.Namespace) -> None:
         print(dataclasses.replace(plan, settings=kept).to_yaml(), end="")
     else:
         dry_run(settings, force=given.force)
-
-
-def _sweep(command: Any, given: argparse.Namespace) -> int:
-    """All combinations, by the launcher that is asked for; a failed run is reported and does not stop the others."""
-    from mcld.commands.run import start
-    from mcld.commands.sweep import is_hydras, launch
-    from mcld.configs.compose import compose
-    from mcld.configs.values import with_values
-    from mcld.configs.words import combinations, read, several
-
-    # the last word of a key wins
-    words = {word.key: word for word in read(command, [word for word in given.words if not is_hydras(word)])}
-    folder, run = f"runs/sweep-{datetime.datetime.now():%Y%m%d-%H%M%S}", words.pop("run", None)
-    if run is not None:
-        if len(several(run)) > 1 or "${" in run.text:
-            raise InputError(f"{run.said}: expected one folder, in which every run gets its own")
-        folder = folder if run.text in ("", "null") else run.text.strip("'\"")
-    jobs: dict[str, list[str]] = {}
-
-    def settings_of(place: str) -> Any:
-        return with_values(compose(command, jobs[place]), {"run": place})
-
-    for job_words in combinations(words.values()):
-        own = sorted(one for one, word in zip(job_words, words.values(), strict=True) if len(several(word)) > 1)
-        place = f"{folder}/{','.join(own).replace('/', '_').replace(chr(39), '') or 'run'}"
-        jobs[place] = job_words
-        settings = settings_of(place)  # a mistake in the last shows before the first has run
-        if settings.devices > 1 or "TORCHELASTIC_RUN_ID" in os.environ:
-            raise InputError("-m runs on one device after another run; for several devices start the runs one by one")
-    if given.cfg or given.dry_run:
-        for place in jobs:
-            print(printable(f"# {place}"))
-            _preview(settings_of(place), given)
-        return 0
-    force = given.force
-
-    def job(place: str) -> None:
-        print(printable(f"--- {place}"))
-        start(settings_of(place), force=force)
-
-    if failed := launch(job, list(jobs), [word for word in given.words if is_hydras(word)], folder):
-        raise RunError(f"{len(failed)} runs of the sweep failed: {', '.join(failed)}")
-    return 0
 
 
 def _describe(command: str) -> str:

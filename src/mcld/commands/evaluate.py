@@ -10,7 +10,7 @@ from mcld.assembly.networks import run_temperature
 from mcld.assembly.objects import NO_OBJECTS, Objects
 from mcld.assembly.parts import build_parts
 from mcld.commands.run import describe_network, launch
-from mcld.configs.compose import data_from_yaml
+from mcld.configs.compose import settings_from_yaml
 from mcld.configs.schema import Train
 from mcld.data import DataSet, FileSplit
 from mcld.data.options import DataOptions
@@ -38,7 +38,8 @@ def run_data(path: str | os.PathLike[str]) -> DataOptions:
     """
     run = RunDirectory.open(path)
     check_plugins(run.plugins, str(path), kinds=["data"])
-    return data_from_yaml(run.config)
+    data: DataOptions = settings_from_yaml(run.config, "data").data
+    return data
 
 
 def evaluate_network(settings: Train, display: Display, objects: Objects = NO_OBJECTS) -> Evaluation:

@@ -1,5 +1,6 @@
 """Many jobs by Hydra's launchers: one after another here, on Ray, on SLURM."""
 
+import datetime
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -11,10 +12,36 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
+from mcld.configs.compose import Command, compose
+from mcld.configs.words import combinations, read, several, word_of
 from mcld.engine.stop import Interrupted
 from mcld.errors import InputError, explain
 from mcld.plugins import load_plugin, loaded_plugins
 from mcld.text import printable
+
+
+def spread(command: Command, words: Sequence[str]) -> tuple[str, list[str], dict[str, list[str]]]:
+    """What ``-m`` asks for: the folder of the sweep, the words for Hydra itself, and each run's words by its directory.
+
+    Raises:
+        InputError: for a word that cannot be right in one of the runs, several folders or several devices.
+    """
+    texts = read(word for word in words if not is_hydras(word))
+    folder = run = texts.pop("run", "null").strip("'\"")
+    if folder in ("", "null"):
+        folder = f"runs/sweep-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    if len(several("run", run)) > 1 or "${" in run:
+        raise InputError(f"run={run}: expected one folder, in which every run gets its own")
+    swept = {key for key, text in texts.items() if len(several(key, text)) > 1}
+    jobs: dict[str, list[str]] = {}
+    for job in combinations(texts):
+        own = sorted(word for word, key in zip(job, texts, strict=True) if key in swept)
+        place = f"{folder}/{','.join(own).replace('/', '_').replace(chr(39), '') or 'run'}"
+        jobs[place] = [*job, word_of("run", place)]
+        settings = compose(command, jobs[place])  # a mistake in the last shows before the first has run
+        if settings.devices > 1 or "TORCHELASTIC_RUN_ID" in os.environ:
+            raise InputError("-m runs on one device after another run; for several devices start the runs one by one")
+    return folder, [word for word in words if is_hydras(word)], jobs
 
 
 def launch(job: Callable[[str], None], names: Sequence[str], words: Sequence[str], folder: str) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -9,11 +10,12 @@ from typing import Any, Literal, TypeAlias
 import yaml
 
 from mcld.configs import schema
+from mcld.configs.expand import expand
 from mcld.configs.options import combined_options, logger_options, method_options
 from mcld.configs.values import check_meaning, convert, kind_of, leaves, with_values
-from mcld.configs.words import Word, read, value_of
+from mcld.configs.words import NAMED, full, read, value_of, word_of
 from mcld.configs.yaml_text import load_yaml
-from mcld.data.options import DataOptions, OwnData
+from mcld.data.options import OwnData
 from mcld.errors import InputError
 from mcld.methods import method_class
 from mcld.options import MISSING, OBJECT
@@ -37,26 +39,34 @@ def compose(command: Command, words: Sequence[str]) -> Settings:
     Raises:
         InputError: one line naming the word that cannot be right, and the nearest right one.
     """
-    asked = read(command, words)
-    known: dict[str, Any] = {word.key: word.text for word in asked}
-    if any("${" in word.text for word in asked):
-        known = {key: value for key, _, value in leaves(default_settings(command, {w.key: w for w in asked}))} | known
+    texts = read(words)
+    return settings_from(command, read_values(command, expand(command, texts) | texts))
 
-    def filled(word: Word) -> Word:
-        def other(match: re.Match[str]) -> str:
-            if match[1]:
-                return match[0][1:]
-            if "${" in (text := str(known.get(match[2], "${"))):
-                raise InputError(f"{word.said}: there is no setting {match[2]!r} that ${{…}} could stand for")
-            return text
 
-        return word._replace(text=re.sub(r"(\\?)\$\{([^}]*)\}", other, word.text))
+def read_values(command: Command, texts: Mapping[str, str], beside: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What texts say, each for the type that its setting has.
 
-    settings = settings_from(command, {word.key: filled(word) for word in asked})
-    groups = {word.text: word.said for word in asked if word.key == "data"}
-    if len(groups) > 1:
-        raise InputError(f"{' '.join(groups.values())}: expected one data set")
-    return settings
+    Args:
+        command: ``train`` or ``distill``.
+        texts: by dotted key.
+        beside: values that are asked for, too.
+
+    Raises:
+        InputError: for brackets or quotes that do not match, and a reference to what is no setting.
+    """
+    found = list(leaves(default_settings(command, {**texts, **(beside or {})})))
+    kinds, known = {key: kind for key, kind, _ in found}, {key: str(value) for key, _, value in found} | {**texts}
+
+    def other(match: re.Match[str]) -> str:
+        if match[1]:
+            return match[0][1:]
+        if "${" in (text := known.get(match[2], "${")):
+            raise InputError(f"{match[0]}: there is no setting {match[2]!r} that ${{…}} could stand for")
+        return text
+
+    texts = {key: re.sub(r"(\\?)\$\{([^}]*)\}", other, text) for key, text in texts.items()}
+    open_kinds = {key: Any for key in texts if typing.get_origin(kinds.get(key.rpartition(".")[0])) is dict}
+    return {key: value_of(key, text, ({**kinds, **open_kinds}).get(key, str)) for key, text in texts.items()}
 
 
 def settings_from(command: Command, asked: Mapping[str, Any]) -> Settings:
@@ -64,34 +74,31 @@ def settings_from(command: Command, asked: Mapping[str, Any]) -> Settings:
 
     Args:
         command: ``train`` or ``distill``.
-        asked: values by dotted key, or words that are still to be read; groups may be mappings.
+        asked: values by dotted key; groups may be mappings.
 
     Raises:
-        InputError: naming the key or the word that cannot be right, and the nearest right one.
+        InputError: naming the key that cannot be right, and the nearest right one.
     """
     settings = default_settings(command, asked)
     known = {key: kind for key, kind, _ in leaves(settings)}
 
-    def put(key: str, value: Any, said: str | None = None) -> None:
+    def put(key: str, value: Any) -> None:
         nonlocal settings
-        if isinstance(value, Word) and value.text.startswith("{"):
-            value, said = value_of(value, Any), value.said
         if isinstance(value, Mapping) and key not in known and any(other.startswith(f"{key}.") for other in known):
             for inner, below in value.items():
-                put(f"{key}.{inner}", below, said)
+                put(f"{key}.{inner}", below)
             return
+        key = full(key) if full(key) in known else key
         try:
-            kind = kind_of(key, known)
-            right = value_of(value, kind) if isinstance(value, Word) else convert(kind, value)
+            right = convert(kind_of(key, known), value)
             check_meaning(right)
         except InputError as error:
-            said = value.said if isinstance(value, Word) else said or f"{key}={value}"
-            raise InputError(str(error) if str(error).startswith("cannot read") else f"{said}: {error}") from error
+            hint = "; for a run with each of several values add -m" if isinstance(value, str) and "," in value else ""
+            raise InputError(f"{word_of(key, value)}: {error}{hint}") from error
         settings = with_values(settings, {key: right})
 
     for key, value in asked.items():
-        if key not in ("data", "method", "logger") or isinstance(value, Mapping) or not hasattr(settings, key):
-            put(key, value)  # the others are names: they have chosen the defaults
+        put(key, value)
     missing = sorted(key for key, _, value in leaves(settings) if value == MISSING)
     if isinstance(settings, schema.Distill) and "teacher.name" in missing and _is_plain(settings.method.name):
         settings = with_values(settings, {"teacher.name": "none"})
@@ -118,17 +125,11 @@ def default_settings(command: Command, asked: Mapping[str, Any]) -> Settings:
 
 def _names(group: str, asked: Mapping[str, Any], registry: Registry[Any], default: str | None = None) -> list[str]:
     """The names of the data set, the methods or the loggers that are asked for."""
-    given = asked.get(group, asked.get(f"{group}.name", default))
-    name = given.get("name") if isinstance(given, Mapping) else given
-    if isinstance(given, Word):
-        try:
-            name = value_of(given, str | None) or None
-        except InputError as error:
-            raise InputError(f"{given.said}: {error}") from error
-    if not isinstance(name, str):
-        said = f"{given.said}:" if isinstance(given, Word) else f"{group}.name is {name!r};"
-        raise InputError(f"{said} expected a name")
-    members = name.split("+") if group != "data" else [name]
+    name = asked.get(group, asked.get(f"{group}.name", default))
+    name = name.get("name") if isinstance(name, Mapping) else name
+    if not isinstance(name, str) or name in ("", "null"):
+        raise InputError(f"{group}={'null' if name is None else name}: expected a name")
+    members = [name] if group == "data" or name == OBJECT else name.split("+")
     for member in members if name != OBJECT else ():
         try:
             registry.get(member)
@@ -149,8 +150,12 @@ def settings_to_yaml(settings: schema.RunSettings) -> str:
     return str(yaml.safe_dump(dataclasses.asdict(settings), sort_keys=False, allow_unicode=True, width=10**6))
 
 
-def settings_from_yaml(file: Path) -> Settings:
+def settings_from_yaml(file: Path, only: str | None = None) -> Settings:
     """Read settings back, with the same checks of names and types.
+
+    Args:
+        file: that :func:`settings_to_yaml` made.
+        only: read this group of settings alone: a method or a logger of the run need not be known here.
 
     Raises:
         InputError: when the file is damaged or not from this version of mcld.
@@ -159,38 +164,14 @@ def settings_from_yaml(file: Path) -> Settings:
     try:
         if not isinstance(loaded, dict):
             raise InputError("it holds no settings; expected a config.yaml that mcld wrote")
-        command: Command = "distill" if "teacher" in loaded else "train"
-        for group in ("data", "method") if command == "distill" else ("data",):
-            loaded[group] = node if isinstance(node := loaded.get(group), dict) else {}  # its name is asked for
+        command: Command = "distill" if "teacher" in loaded and not only else "train"
+        if only:
+            loaded = {"data": {"name": "digits"}, "model": {"name": "not read"}, only: loaded.get(only)}
+        needed = ("data", "method") if command == "distill" else ("data",)
+        for group in NAMED:
+            if not isinstance(node := loaded.get(group, None if group in needed else {}), dict):
+                raise InputError(f"{group} is {node!r}; expected a name and options")
         return settings_from(command, {str(key): value for key, value in loaded.items() if key != RESOLVED})
-    except (ValueError, OverflowError) as error:  # an InputError is a ValueError
-        raise InputError(f"{file} cannot be read: {error}") from error
-
-
-def data_from_yaml(file: Path) -> DataOptions:
-    """The settings of the data alone: a method or a logger of the run need not be known here.
-
-    Raises:
-        InputError: as :func:`settings_from_yaml`.
-    """
-    found: DataOptions = _part(file, "data").data
-    return found
-
-
-def epochs_from_yaml(file: Path) -> int:
-    """The number of epochs alone, likewise."""
-    return _part(file, "schedule").schedule.epochs
-
-
-def _part(file: Path, group: str) -> Settings:
-    """Settings of which one group alone is as in the file."""
-    loaded = load_yaml(file)
-    try:
-        if not isinstance(loaded, dict):
-            raise InputError("it holds no settings; expected a config.yaml that mcld wrote")
-        node = loaded.get(group)
-        others = {"data": {"name": "digits"}, "model": {"name": "not read"}}  # what must be set
-        return settings_from("train", {**others, group: node if isinstance(node, dict) else {}})
     except (ValueError, OverflowError) as error:  # an InputError is a ValueError
         raise InputError(f"{file} cannot be read: {error}") from error
 

@@ -1,99 +1,90 @@
 """The words of a command line: ``key=value``, abbreviations, several values."""
 
-import functools
 import itertools
 import re
 import typing
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, QuotedString
 from hydra.errors import HydraException
 
-from mcld.configs.expand import NAMED, expand
-from mcld.configs.values import convert, kinds_of
+from mcld.configs.values import kinds_of
 from mcld.errors import InputError
 from mcld.files import home_path
 
-PATHS = ("run", "model.name", "teacher.name", "teacher.store", "student.name", "data.path", "data.train", "data.val")
+NAMED = ("data", "method", "logger", "model", "teacher", "student", "schedule", "optimizer")  # KEY=X sets KEY.name
+_GRAMMAR = OverridesParser.create()
 
 
-class Word(NamedTuple):
-    """A word as it was said, the setting, and the text of its value."""
-
-    said: str
-    key: str
-    text: str
-
-
-def read(command: str, words: Iterable[str]) -> list[Word]:
-    """Words with abbreviations, ``published=ID`` and ``recipe=NAME`` spelt out: ``model=X`` is ``model.name=X``.
+def read(words: Iterable[str]) -> dict[str, str]:
+    """The text of each setting that words name, the last one of each, with abbreviations spelt out.
 
     Raises:
-        InputError: for a word that is not ``key=value``, or a published row or a recipe that does not exist.
+        InputError: for a word that is not ``key=value``.
     """
-    said = list(_spelt_out(words))
-    texts: dict[str, list[str]] = {}
-    for word in said:
-        texts.setdefault(word.key, []).append(word.text.strip("'\""))
-    return [word for word in _spelt_out(expand(command, texts)) if word.key not in texts] + said  # a person's win
-
-
-def _spelt_out(words: Iterable[str]) -> Iterator[Word]:
-    for said in words:
-        match = re.fullmatch(r"\+{0,2}([\w.]+)=(.*)", said, re.DOTALL)
+    texts = {}
+    for word in words:
+        match = re.fullmatch(r"\+{0,2}([\w.]+)=(.*)", word, re.DOTALL)
         if match is None:
-            raise InputError(f"cannot read {said!r}; expected key=value")
+            raise InputError(f"cannot read {word!r}; expected key=value")
         key, text = match.groups()
-        if key in ("method", "logger"):
+        key = key if text.startswith("{") and key not in NAMED[:3] else full(key)
+        if key in ("method.name", "logger.name"):
             text = re.sub(r"\[([^\[\]]*)\]", lambda m: "+".join(part.strip() for part in m[1].split(",")), text)
-        yield Word(said, f"{key}.name" if key in NAMED and not text.startswith("{") else key, text)
+        texts[key] = text
+    return texts
 
 
-def value_of(word: Word, kind: Any) -> Any:
-    """What a word says, as the type that its setting has; a path or a name is taken as it stands.
+def full(key: str) -> str:
+    """The setting that a key means: ``teacher`` is short for ``teacher.name``."""
+    return f"{key}.name" if key in NAMED else key
+
+
+def word_of(key: str, value: object) -> str:
+    """A setting as a word, in its short form."""
+    group = key.removesuffix(".name")
+    return f"{group if group in NAMED else key}={'null' if value is None else value}"
+
+
+def value_of(key: str, text: str, kind: Any) -> Any:
+    """What a text says for a setting of a type: names, paths and numbers are taken as they stand.
 
     Raises:
-        InputError: when it cannot be.
+        InputError: when brackets or quotes in it do not match.
     """
-    kinds, text = kinds_of(kind), word.text
-    if word.key not in PATHS and not word.key.endswith(".checkpoint") and len(several(word)) > 1:
-        raise InputError("expected one value; for a run with each of several values add -m")
     if text == "null":
-        return convert(kind, None)
-    if re.fullmatch(r"'.*'|\".*\"", text, re.DOTALL) or kind is Any or typing.get_origin(kinds[0]) is not None:
-        return convert(kind, _parsed(word).value())
-    return convert(kind, str(home_path(text)) if text.startswith("~") and str in kinds else text)
+        return None
+    compound = kind is Any or typing.get_origin(kinds_of(kind)[0]) is not None
+    if compound or text.startswith("{") or re.fullmatch(r"'.*'|\".*\"", text, re.DOTALL):
+        return _parsed(key, text).value()
+    return str(home_path(text)) if text.startswith("~") and str in kinds_of(kind) else text
 
 
-def several(word: Word) -> list[str]:
-    """The texts of a sweep: values with commas, ``range()``, ``choice()``; one text of a word that is none.
+def several(key: str, text: str) -> list[str]:
+    """The texts of a sweep: values with commas, ``range()``, ``choice()``; one text where there is none.
 
     Raises:
-        InputError: for a sweep without an end, such as ``interval()``.
+        InputError: for a sweep without an end, such as ``interval()``, and as :func:`value_of`.
     """
-    if re.match(r"\w+\(.*\)$", word.text) and (override := _parsed(word)).is_sweep_override():
+    if re.match(r"\w+\(.*\)$", text) and (override := _parsed(key, text)).is_sweep_override():
         try:
             return [one.text if isinstance(one, QuotedString) else str(one) for one in override.sweep_iterator()]
         except HydraException as error:
-            raise InputError(f"{word.said}: expected values with commas, range() or choice()") from error
-    return re.findall(r"""(?:'[^']*'|"[^"]*"|\[[^\]]*\]|\{[^}]*\}|[^,'"\[{]|['"\[{])+""", word.text) or [""]
+            raise InputError(f"{word_of(key, text)}: expected values with commas, range() or choice()") from error
+    return re.findall(r"""(?:'[^']*'|"[^"]*"|\[[^\]]*\]|\{[^}]*\}|[^,'"\[{]|['"\[{])+""", text) or [""]
 
 
-def combinations(words: Iterable[Word]) -> list[list[str]]:
+def combinations(texts: Mapping[str, str]) -> list[list[str]]:
     """For each combination of the values of a sweep, the words."""
-    return [list(job) for job in itertools.product(*([f"{w.key}={text}" for text in several(w)] for w in words))]
+    every = ([word_of(key, one) for one in several(key, text)] for key, text in texts.items())
+    return [list(job) for job in itertools.product(*every)]
 
 
-def _parsed(word: Word) -> Override:
+def _parsed(key: str, text: str) -> Override:
     try:
-        return _parser().parse_override(f"{word.key}={word.text}")
+        return _GRAMMAR.parse_override(f"{key}={text}")
     except HydraException as error:
         hint = "; put quotes around a value with special characters: key='\"a value\"'"
-        raise InputError(f"cannot read {word.said!r}; expected key=value{hint}") from error
-
-
-@functools.cache
-def _parser() -> OverridesParser:
-    return OverridesParser.create()
+        raise InputError(f"cannot read {word_of(key, text)!r}; expected key=value{hint}") from error
