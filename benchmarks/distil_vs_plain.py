@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from _harness import RESULTS, in_turn, ratios, spread, write_results
+from _harness import CLOCKS, RESULTS, in_turn, ratios, spread, write_results
 from _runs import Training, judge, made_up_images, teacher_words, where_the_time_goes
 
 TARGET = 1.05
@@ -28,6 +28,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="at the least")
     parser.add_argument("--seconds", type=float, default=120.0, help="of timed epochs for each student, at the least")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--clock", choices=list(CLOCKS), default="wall", help="cpu: for a CPU that others use, too")
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR")
     given = parser.parse_args()
     result: dict[str, Any] = {"settings": {k: str(v) for k, v in vars(given).items() if k != "results"}}
@@ -43,7 +44,7 @@ def main() -> None:
             computed = stored.loop.teacher.computed  # type: ignore[attr-defined]
             sides = {"plain": plain.epoch, "from the store": stored.epoch}
             once = sum(times[0] for times in in_turn(sides, 1, plain.device).values())
-            seconds = in_turn(sides, max(given.repeats, round(given.seconds / once)), plain.device)
+            seconds = in_turn(sides, max(given.repeats, round(given.seconds / once)), plain.device, clock=given.clock)
             assert stored.loop.teacher.computed == computed, "the store was not full"  # type: ignore[attr-defined]
             found = ratios(seconds["from the store"], seconds["plain"])
             print(f"{student}, {given.method} from {given.teacher}, epochs of {given.images:,} images:")

@@ -34,10 +34,10 @@ MERGED = "a0: &a0 {x: 1, y: 2}\n" + "".join(f"a{i}: &a{i} {{<<: [*a{i - 1}, *a{i
 def test_yaml_that_grows_or_never_ends_is_refused_at_once(tmp_path: Path, read: object, text: str, said: str) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(text)
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(InputError) as caught:
         read(file)  # type: ignore[operator]
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
     assert said in str(caught.value)
     assert str(file) in str(caught.value)
     assert "\n" not in str(caught.value)
