@@ -59,7 +59,8 @@ def _measure(cell: Cell, display: Display) -> None:
         test = dataclasses.replace(test, image_size=settings.data.image_size)
     data = load_data(**{field.name: getattr(test, field.name) for field in dataclasses.fields(test)})
     environment = run.read_json(run.environment)
-    if data.val.fingerprint() in (environment["inputs"]["training data"], environment["inputs"]["validation data"]):
+    seen = ["training data", *(["validation data"] if cell.test else [])]
+    if data.val.fingerprint() in [environment["inputs"][name] for name in seen]:
         raise InputError(f"{cell.id}: the test images are those that it was trained or chosen on; expected others")
     found = measure(settings, data.info, data.val, cell.run.parents[2] / "teacher-logits")
     names = {"id": cell.id, "pair": cell.pair, "method": cell.method, "seed": cell.seed}

@@ -146,6 +146,10 @@ def facts(suite: Suite, runs: Sequence[Results]) -> list[tuple[str, list[str]]]:
             [
                 f"{images['train']:,} to train on, {images['validation']:,} to choose on (validation), "
                 f"{first.test['images']:,} others for every number reported (test)."
+                if suite.test
+                else f"{images['train']:,} to train on, {first.test['images']:,} to report on (test). Validation "
+                "images are the same, as in the field: the best epoch, and the best method, are chosen on the images "
+                "that are reported on, and so too good; the last epoch's number is not chosen."
             ],
         ),
         (

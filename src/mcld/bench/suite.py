@@ -44,7 +44,7 @@ class Cell:
         command: ``distill``, or ``train`` for the teacher.
         words: settings, as on the command line, without ``run`` and ``threads``.
         run: the run directory.
-        test: the words that turn its data into the test data.
+        test: the words that turn its data into the test data; none where that is the validation data.
         kept: where a copy of its results is kept besides the run directory.
     """
 
@@ -78,6 +78,8 @@ class Cell:
         Raises:
             InputError: for words that cannot be right, or that leave the data as it is.
         """
+        if not self.test:
+            return self.settings().data
         words = tuple(word for word in merge_words(self.words, self.test) if key_of(word) != "seed")
         try:
             data = _compose(self.command, words).data
@@ -130,7 +132,8 @@ class Suite:
         teacher: its run directory, or the words of ``mcld train`` that make it (with the data words of ``common``).
         pairs: for each name the words that set it apart: a student, another schedule, another teacher.
         methods: for each name its words and seeds.
-        test: the words that turn the data into the test data, such as ``data.val=FILE``.
+        test: the words that turn the data into the test data, such as ``data.val=FILE``; none where the suite says
+            ``validation``: the best epoch is then one on the images that are reported on, as it is in the field.
         baseline: the method that the others are compared with; None for no such comparison.
         out: where the run directories are.
         keep: where copies of the finished cells' results go; None for nowhere.

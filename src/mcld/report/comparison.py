@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mcld.configs.published import published_rows
 from mcld.runs.results import Results
 from mcld.runs.statistics import Difference, Spread, paired_difference, spread
 from mcld.text import csv_text
@@ -151,14 +152,41 @@ def table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     if comparison.rival and comparison.rival != comparison.baseline:
         titles.append(f"− {comparison.rival}, the best rival")
         against.append(lambda row: row.to_rival)
+    numbers = {row.method: published(row, comparison.rows) for row in comparison.rows}
+    if any(numbers.values()):
+        titles.append("published")
     titles += ["top-1 best epoch", "validation", "agreement", "calibration error", "s / epoch"]
     rows = []
     for row in comparison.rows:
         seeds = f"{row.last.n}" + (f" of {row.last.n + len(row.missing)}" if row.missing else "")
         cells = [row.method, seeds, per_cent(row.last), *(points(find(row)) for find in against)]
+        if any(numbers.values()):
+            cells.append(numbers[row.method] or "–")
         cells += [per_cent(row.best), per_cent(row.validation), per_cent(row.agreement, 1), per_cent(row.ece, 1)]
         rows.append([*cells, f"{row.seconds.mean:.1f}"])
     return titles, rows
+
+
+def published(row: Row, rows: Sequence[Row]) -> str:
+    """What was reported for the published row that a method follows, with its protocol; empty for none.
+
+    That of another teacher or student does not count. Plain training follows the row of the student alone, on the data
+    set of the others' rows.
+
+    Args:
+        row: of the method.
+        rows: of all methods of the pair.
+    """
+    settings = row.runs[0].settings
+    name, teacher = settings.get("published"), settings["teacher.name"]
+    if parts_of(row.runs[0]) == ["plain"]:
+        others = [other.runs[0].settings.get("published") for other in rows]
+        data = next((str(other).partition("/")[0] for other in others if other), None)
+        name, teacher = f"{data}/{settings['student.name']}", None
+    found = next((one for one in published_rows() if one.id == name), None)
+    if found is None or not found.numbers or (found.teacher, found.student) != (teacher, settings["student.name"]):
+        return ""
+    return f"{found.numbers[0].top1:.2f} ({found.numbers[0].protocol})"
 
 
 def table_csv(comparisons: Sequence[Comparison]) -> str:
@@ -167,6 +195,7 @@ def table_csv(comparisons: Sequence[Comparison]) -> str:
     for comparison in comparisons:
         for row in comparison.rows:
             flat: dict[str, object] = {"pair": row.pair, "method": row.method, "n": row.last.n}
+            flat["published"] = published(row, comparison.rows)
             for name in ("last", "best", "validation", "agreement", "ece", "nll", "seconds"):
                 value: Spread = getattr(row, name)
                 flat |= {name: value.mean, f"{name}_sd": value.sd}
