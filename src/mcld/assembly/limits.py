@@ -5,7 +5,7 @@ import os
 from mcld.assembly.parted import PARTED, part_momenta
 from mcld.assembly.schedule import check_schedule
 from mcld.assembly.teacher_options import TeacherSettings
-from mcld.configs.schema import Distill, RunSettings
+from mcld.configs.schema import Distill, RunSettings, Train
 from mcld.errors import InputError
 
 MOST = 1e6  # a weight or a time beyond it is a slip of the pen
@@ -72,6 +72,8 @@ def check_settings(settings: RunSettings) -> None:
     for role in ("model", "teacher", "student"):
         if network := getattr(settings, role, None):
             choices[f"{role}.weights"] = (network.weights, ("last", "best"))
+    if isinstance(settings, Train):
+        choices["freeze"] = (settings.freeze, ("none", "backbone"))
     if isinstance(settings, Distill):
         check_store(settings.teacher)
     for name, (given, allowed) in choices.items():

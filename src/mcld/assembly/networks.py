@@ -16,6 +16,7 @@ from mcld.errors import InputError
 from mcld.models import fitting_options, load_checkpoint
 from mcld.models._digest import spec_digest
 from mcld.models._fitting import AUXILIARY
+from mcld.models._frozen import with_new_head
 from mcld.models._outputs import check_images
 from mcld.models._reading import read_digests
 from mcld.models._registry import check_decided
@@ -28,7 +29,13 @@ from mcld.teacher import order_warning
 
 
 def build_network(
-    settings: NetworkSettings, data: DataInfo, role: str, notes: list[str], given: nn.Module | None = None
+    settings: NetworkSettings,
+    data: DataInfo,
+    role: str,
+    notes: list[str],
+    given: nn.Module | None = None,
+    *,
+    new_head: bool = False,
 ) -> Network:
     """A network from a run directory, or a new one, with its weights if it is given any; or the one that is given.
 
@@ -38,6 +45,7 @@ def build_network(
         role: ``model``, ``student`` or ``teacher``, for messages.
         notes: gets a line for what a person should know.
         given: a module from Python, for settings that say so.
+        new_head: whether a run's network gets a new classifier where the data has other classes.
 
     Raises:
         InputError: when there is no such run or architecture, or it does not fit the data.
@@ -50,6 +58,9 @@ def build_network(
             raise InputError(f"{role}={name} is a run directory; it takes no checkpoint, options or pretrained")
         network = load_run(name, settings.weights)
         notes += [f"{role} {weights_line(name, settings.weights)}", *unfinished(name)]
+        if new_head and list(network.spec.classes) != list(data.classes):
+            notes.append(f"{role} {name}: new head: {network.spec.num_classes:,} → {len(data.classes):,} classes")
+            network = with_new_head(network, f"{role} {name}", data.classes)
         check_classes(network.spec.classes, data.classes, f"{role} {name}")
     else:
         if Path(name).exists() or (name.count("/") and name.split("/")[0] not in ("timm", "torchvision")):

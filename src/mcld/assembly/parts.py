@@ -9,6 +9,7 @@ import torch
 
 from mcld.assembly.batchnorm import share_statistics
 from mcld.assembly.choices import choose_layout
+from mcld.assembly.network_options import NetworkSettings
 from mcld.assembly.networks import build_network
 from mcld.assembly.objects import NO_OBJECTS, Objects, needed
 from mcld.assembly.optimizers import default_learning_rate
@@ -23,8 +24,10 @@ from mcld.display import Notes
 from mcld.distiller import Distiller
 from mcld.errors import InputError
 from mcld.methods import Method, create_method
+from mcld.models._frozen import FrozenBackbone
 from mcld.models.network import Network
 from mcld.options import OBJECT
+from mcld.runs import RunDirectory
 
 AnySettings = TypeVar("AnySettings", bound=RunSettings)
 
@@ -93,7 +96,11 @@ def build_parts(settings: Train | Distill, objects: Objects = NO_OBJECTS, *, beg
     student_settings = settings.model if isinstance(settings, Train) else settings.student
     role = "model" if isinstance(settings, Train) else "student"
     torch.manual_seed(settings.seed)
-    student = build_network(student_settings, data.info, role, notes, objects.student)
+    frozen = isinstance(settings, Train) and settings.freeze == "backbone"
+    student = build_network(student_settings, data.info, role, notes, objects.student, new_head=frozen)
+    if frozen:
+        check_trained(student_settings)
+        student = FrozenBackbone(student, f"{role} {student_settings.name}")
     share_statistics(student, settings, notes)
     lr = settings.schedule.lr or default_learning_rate(student.spec.architecture, settings.optimizer)
     run = settings.run or default_run_name(settings, objects.describe())
@@ -140,6 +147,24 @@ def build_parts(settings: Train | Distill, objects: Objects = NO_OBJECTS, *, beg
     images, spec = (len(data.train), len(data.val)), None if teacher is None else teacher.spec
     plan = Plan(settings, data.info, images, student.spec, spec, stores, tuple(notes), objects.describe())
     return Parts(plan, data, student, teacher, method, distiller)
+
+
+def check_trained(model: NetworkSettings) -> None:
+    """Check that a network whose backbone stays as it is has been trained.
+
+    Raises:
+        InputError: when its weights are new.
+    """
+    if (
+        model.checkpoint is None
+        and not model.pretrained
+        and model.name != OBJECT
+        and not RunDirectory.is_run(model.name)
+    ):
+        raise InputError(
+            f"freeze=backbone keeps the weights of model={model.name}, which are new; expected model.checkpoint=FILE, "
+            "model.pretrained=true, or a run directory"
+        )
 
 
 def many_threads(threads: int | None) -> list[str]:

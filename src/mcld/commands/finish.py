@@ -8,6 +8,7 @@ from typing import Any
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from mcld.assembly.frozen import FeatureSplit
 from mcld.assembly.parts import Parts
 from mcld.assembly.published import published_block, published_lines
 from mcld.configs.schema import Train
@@ -67,7 +68,8 @@ def write_report(parts: Parts, finished: Finished, run: RunDirectory, display: D
         from mcld.report.run_facts import weights_digest
 
         digest = weights_digest(run)
-        answers = answers_of(finished.logits, finished.teacher, parts.data.val, digest, finished.calibration)
+        val = parts.data.val.source if isinstance(parts.data.val, FeatureSplit) else parts.data.val
+        answers = answers_of(finished.logits, finished.teacher, val, digest, finished.calibration)
         write_answers(answers, run.answers)
         report_runs([str(run.path)], None)
     except Exception as error:  # of drawing or of the disk: the weights and the summary are there

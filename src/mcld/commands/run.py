@@ -11,6 +11,7 @@ import torch
 from lightning_fabric import Fabric
 
 from mcld.assembly.choices import describe_choices
+from mcld.assembly.frozen import on_features
 from mcld.assembly.objects import NO_OBJECTS, Objects, check_objects
 from mcld.assembly.parts import Parts, build_parts
 from mcld.assembly.plan import default_run_name, processes, settle
@@ -64,7 +65,8 @@ def start(
     parts = build_parts(settings, objects).on(fabric.device)
     judged = _prepare_teacher(fabric, parts, display)
     stop = StopRequest()
-    loop = Loop(fabric, parts, _source(parts, judged), judged.predictions, RunDirectory(path), display, stop)
+    trained = on_features(parts, display, fabric.device)
+    loop = Loop(fabric, trained, _source(parts, judged), judged.predictions, RunDirectory(path), display, stop)
 
     def create() -> None:
         with RunDirectory.create(path, force=force) as run:
@@ -120,7 +122,8 @@ def resume(
         raise InputError(f"run {path} cannot go on: the {changed[0]} changed since it began; start again with --force")
     judged = _prepare_teacher(fabric, parts, display)
     stop = StopRequest()
-    loop = Loop(fabric, parts, _source(parts, judged), judged.predictions, run, display, stop)
+    trained = on_features(parts, display, fabric.device)
+    loop = Loop(fabric, trained, _source(parts, judged), judged.predictions, run, display, stop)
     return _train(loop, stop, judged, resume=True)
 
 

@@ -29,9 +29,9 @@ def expand(command: str, asked: Mapping[str, Any]) -> dict[str, str]:
         raise InputError(f"published={published} is a recipe of its own; expected no recipe={recipe} beside it")
     if recipe:
         role = "model" if command == "train" else "student"
-        return read(recipe_words(recipe, str(asked.get(f"{role}.name", "")), role))
+        return {**read(recipe_words(recipe, str(asked.get(f"{role}.name", "")), role)), **_frozen(asked)}
     if not published:
-        return {}
+        return _frozen(asked)
     row = find_row(published)
     other = "method.name" in asked  # then the row's own options and weight are of no use
     if row.command != command:
@@ -44,3 +44,11 @@ def expand(command: str, asked: Mapping[str, Any]) -> dict[str, str]:
             f"mcld train published={row.data}/{row.pair.split('-')[0]}, or teacher.checkpoint=FILE"
         )
     return read(word for word in row.words if not (other and word.startswith(("method.", "ce_weight="))))
+
+
+def _frozen(asked: Mapping[str, Any]) -> dict[str, str]:
+    """What ``freeze=backbone`` stands for besides: the published weights of a library's network without others."""
+    library = str(asked.get("model.name", "")).strip("'\"").partition("/")[0]
+    others = {"model.checkpoint", "model.pretrained"} & set(asked)
+    frozen = str(asked.get("freeze", "")).strip("'\"") == "backbone"
+    return {"model.pretrained": "true"} if frozen and library in ("timm", "torchvision") and not others else {}

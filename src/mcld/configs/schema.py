@@ -67,9 +67,13 @@ class Train(RunSettings):
 
     Attributes:
         model: the network.
+        freeze: ``backbone`` trains the classifier alone, on the features that the rest gives for the plain view of each
+            image; they are computed once and kept in the cache folder. A network of timm or torchvision then has its
+            published weights. ``none`` trains everything.
     """
 
     model: NetworkSettings = field(default_factory=NetworkSettings)
+    freeze: str = "none"
 
 
 @dataclass(frozen=True)
