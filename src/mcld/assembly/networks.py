@@ -16,7 +16,7 @@ from mcld.errors import InputError
 from mcld.models import fitting_options, load_checkpoint
 from mcld.models._digest import spec_digest
 from mcld.models._fitting import AUXILIARY
-from mcld.models._frozen import with_new_head
+from mcld.models._frozen import cut_head, with_new_head
 from mcld.models._outputs import check_images
 from mcld.models._reading import read_digests
 from mcld.models._registry import check_decided
@@ -26,6 +26,7 @@ from mcld.options import OBJECT
 from mcld.plugins import check_plugins
 from mcld.runs import RunDirectory
 from mcld.teacher import order_warning
+from mcld.text import name_of
 
 
 def build_network(
@@ -61,7 +62,15 @@ def build_network(
         if new_head and list(network.spec.classes) != list(data.classes):
             notes.append(f"{role} {name}: new head: {network.spec.num_classes:,} → {len(data.classes):,} classes")
             network = with_new_head(network, f"{role} {name}", data.classes)
-        check_classes(network.spec.classes, data.classes, f"{role} {name}")
+        if role == "teacher":
+            network = _cut(network, data, f"{role} {name}", notes)
+        try:
+            check_classes(network.spec.classes, data.classes, f"{role} {name}")
+        except InputError as error:
+            if role != "teacher" or set(network.spec.classes) == set(data.classes):
+                raise
+            again = f"mcld train model={name} freeze=backbone with this data retrains its last layer"
+            raise InputError(f"{error}, or at least these; {again}") from None
     else:
         if Path(name).exists() or (name.count("/") and name.split("/")[0] not in ("timm", "torchvision")):
             what = "is not a run directory" if Path(name).exists() else "does not exist, nor is it a model"
@@ -125,6 +134,22 @@ def build_network(
     if role != "teacher" and (heads := [part for part in AUXILIARY if getattr(network.model, part, None) is not None]):
         notes.append(f"{role} {name}: its auxiliary classifiers ({', '.join(heads)}) are trained, too (ce_aux)")
     return network
+
+
+def _cut(network: Network, data: DataInfo, who: str, notes: list[str]) -> Network:
+    """A teacher that knows all classes of the data and more, cut to these by their names; else itself.
+
+    Raises:
+        InputError: when it does not end with one Linear.
+    """
+    theirs, ours = ([name_of(name) for name in names] for names in (network.spec.classes, data.classes))
+    if len(theirs) <= len(ours) or not set(ours) <= set(theirs) or len(set(theirs)) < len(theirs):
+        return network
+    some = ", ".join(f"{name} ({theirs.index(name)})" for name in ours[:4])
+    more = ", …" if len(ours) > 4 else ""
+    notes.append(f"{who}: cut from {len(theirs):,} to {len(ours):,} classes by name, its outputs {some}{more}")
+    network.spec.classes = theirs
+    return cut_head(network, who, ours)
 
 
 def _load_part(network: Network, file: str, role: str) -> tuple[LoadReport, str]:

@@ -98,3 +98,25 @@ def with_new_head(network: Network, who: str, classes: Sequence[str]) -> Network
     network.model.set_submodule(path, nn.Linear(old.in_features, len(classes), bias=old.bias is not None))
     spec = dataclasses.replace(network.spec, num_classes=len(classes), classes=list(classes), temperature=None)
     return Network(network.model, spec)
+
+
+def cut_head(network: Network, who: str, classes: Sequence[str]) -> Network:
+    """The network with those rows of its last Linear that belong to these classes, in their order.
+
+    Args:
+        network: that knows the names of its classes, these among them, each once.
+        who: what to call it in messages.
+        classes: at least one.
+
+    Raises:
+        InputError: when it does not end with one Linear.
+    """
+    rows = [network.spec.classes.index(name) for name in classes]
+    _, old = find_head(network.model, who)
+    cut = with_new_head(network, who, classes)
+    _, head = find_head(cut.model, who)
+    with torch.no_grad():
+        head.weight.copy_(old.weight[rows])
+        if old.bias is not None:
+            head.bias.copy_(old.bias[rows])
+    return cut
