@@ -134,8 +134,13 @@ def _draws_in_notebooks(console: Console) -> bool:
     return console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None
 
 
-def epoch_line(row: dict[str, float], epochs: int) -> str:
-    """One line about an epoch."""
+def label_of(term: str, ce_weight: float) -> str:
+    """How a loss term is called beside its value, which is weighted: of cross-entropy that is said."""
+    return f"{ce_weight:g}·{term}" if term == "ce" and ce_weight != 1 else term
+
+
+def epoch_line(row: dict[str, float], epochs: int, ce_weight: float = 1.0) -> str:
+    """One line about an epoch; the terms sum to the loss, so each has its weight in it."""
     known = {
         "epoch",
         "lr",
@@ -148,7 +153,7 @@ def epoch_line(row: dict[str, float], epochs: int) -> str:
         "images_per_second",
         "seconds",
     }
-    terms = "  ".join(f"{name} {value:.3f}" for name, value in row.items() if name not in known)
+    terms = "  ".join(f"{label_of(name, ce_weight)} {value:.3f}" for name, value in row.items() if name not in known)
     terms = f"  {terms}" if "  " in terms else ""
     agreement = f"  agreement {row['agreement']:6.2%}" if "agreement" in row else ""
     return (

@@ -1,5 +1,6 @@
 """The size that a network was trained at is the size that it gets, or another one is said."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 
 from mcld.assembly.network_options import NetworkSettings as Settings
-from mcld.assembly.sizes import common_size, run_size, size_warning
+from mcld.assembly.sizes import common_size, design_warning, run_size, size_warning
 from mcld.configs.compose import settings_from_yaml
 from mcld.models import ModelSpec
 from mcld.runs import RunDirectory
@@ -87,3 +88,18 @@ def test_weights_of_others() -> None:
         assert "px and gets 32×32 px" in found
         assert "224" in found or "176" in found
     assert RunDirectory.is_run("x") is False
+
+
+def test_a_network_of_the_cifar_tables_for_photographs_is_told() -> None:
+    def said(name: str, size: int) -> list[str]:
+        spec = ModelSpec(name, 10, 3, [0.5] * 3, [0.5] * 3, image_size=[size, size])
+        return design_warning(spec.build(), "student", [size, size])
+
+    assert said("resnet8", 32) == said("resnet8", 64) == said("torchvision/resnet18", 224) == []
+    (line,) = said("ResNet18", 224)
+    assert re.fullmatch(
+        r"warning: student is the network ResNet18 of the CIFAR tables, made for 32 px: an image of 224×224 px takes "
+        r"it 27,\d{3} MMACs, 49 times as long; for photographs: torchvision/resnet18",
+        line,
+    )
+    assert said("MobileNetV2", 96)[0].endswith("for photographs: torchvision/mobilenet_v2")

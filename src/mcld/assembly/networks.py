@@ -9,7 +9,7 @@ from torch import nn
 
 from mcld.assembly.network_options import NetworkSettings
 from mcld.assembly.objects import needed, wrap
-from mcld.assembly.sizes import size_warning
+from mcld.assembly.sizes import design_warning, size_warning
 from mcld.configs.compose import settings_from_yaml
 from mcld.data import DataInfo, check_classes
 from mcld.errors import InputError
@@ -129,6 +129,7 @@ def build_network(
     if not RunDirectory.is_run(name) and (settings.checkpoint is not None or settings.pretrained):
         notes += order_warning(f"{role} {name}", data.classes)
     notes += size_warning(network, f"{role} {name}", settings, data.image_size)
+    notes += design_warning(network, f"{role} {name}", data.image_size)
     images = torch.zeros(2, data.channels, *data.image_size, dtype=torch.uint8)
     check_images(network, f"{role} {name}", images, len(data.classes), trained=role != "teacher")
     if role != "teacher" and (heads := [part for part in AUXILIARY if getattr(network.model, part, None) is not None]):

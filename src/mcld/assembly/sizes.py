@@ -7,11 +7,19 @@ from mcld.assembly.network_options import NetworkSettings
 from mcld.configs.schema import RunSettings
 from mcld.configs.values import with_values
 from mcld.errors import InputError
+from mcld.evaluation.cost import count_macs
 from mcld.models import ModelSpec, find_model
 from mcld.models.network import Network, unwrap
 from mcld.runs import RunDirectory
 
 Settings = TypeVar("Settings", bound=RunSettings)
+_FOR_PHOTOGRAPHS = {
+    "ResNet50": "resnet50",
+    "vgg": "vgg11_bn",
+    "MobileNetV2": "mobilenet_v2",
+    "Shuffle": "shufflenet_v2_x1_0",
+}
+"""What torchvision has in the place of networks whose names begin so; in that of the others resnet18."""
 
 
 def fit_image_size(settings: Settings) -> tuple[Settings, list[str]]:
@@ -77,6 +85,22 @@ def size_warning(network: Network, who: str, settings: NetworkSettings, image_si
     return [
         f"warning: {who} {how} images of {_words(own)} px and gets {given} px: expect worse answers; data.image_size "
         "chooses where the data have such an option"
+    ]
+
+
+def design_warning(network: Network, who: str, image_size: Sequence[int]) -> list[str]:
+    """A line when a network of the CIFAR tables gets photographs: it keeps their resolution, and takes hours for it."""
+    made_for, size = _designed_for(network), max(image_size)
+    if not made_for or made_for[0] > 64 or size < 2 * made_for[0] or size < 96:
+        return []
+    macs = count_macs(network.model, (network.spec.in_channels, *image_size)) / 1e6
+    usual = count_macs(network.model, (network.spec.in_channels, *made_for)) / 1e6
+    architecture = network.spec.architecture
+    for_photographs = next((name for start, name in _FOR_PHOTOGRAPHS.items() if architecture.startswith(start)), None)
+    return [
+        f"warning: {who} is the network {architecture} of the CIFAR tables, made for {made_for[0]} px: an image of "
+        f"{_words(image_size)} px takes it {macs:,.0f} MMACs, {macs / usual:,.0f} times as long; for photographs: "
+        f"torchvision/{for_photographs or 'resnet18'}"
     ]
 
 

@@ -30,6 +30,7 @@ COMMANDS = {
     "published": "List the published results of the field that one command runs again here.",
     "transfer": "Measure what a trained network has learnt by training a linear classifier on its features.",
     "export": "Write a trained network for other software (ONNX, 8-bit integers, OpenVINO, torch.export, weights).",
+    "clean": "Delete the checkpoints of finished runs, which take most of their room.",
     "methods": "List the distillation methods, or one method's options.",
     "models": "List the networks that can be teachers and students.",
     "data": "List the data sets, or one data set's options.",

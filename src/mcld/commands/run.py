@@ -23,6 +23,7 @@ from mcld.configs.values import with_values
 from mcld.data import DataInfo, DataSet
 from mcld.display import Display
 from mcld.distributed import leave_in_order
+from mcld.engine.checkpoint import keep_newest
 from mcld.engine.loop import Loop
 from mcld.engine.ranks import NO_TEACHER, Judged, evaluate_teacher, live_teacher
 from mcld.engine.stop import StopRequest
@@ -311,6 +312,7 @@ def _train(loop: Loop, stop: StopRequest, judged: Judged, *, resume: bool) -> di
                 display.line(f"teacher's logits: {teacher.share_read():.1%} read from the store, the others computed")
             if fabric.is_global_zero:
                 run.write_json(run.summary, summary)
+                keep_newest(run.checkpoints)
         fabric.barrier()
         if fabric.is_global_zero:
             write_report(parts, finished, run, display)

@@ -64,6 +64,12 @@ def save_checkpoint(directory: Path, epoch: int, step: int, state: dict[str, Any
     return path
 
 
+def keep_newest(directory: Path) -> None:
+    """Delete all checkpoints but the newest: of a finished run, whose weights are there besides."""
+    for old in list_checkpoints(directory)[1:]:
+        old.unlink(missing_ok=True)
+
+
 def list_checkpoints(directory: Path) -> list[Path]:
     """All checkpoints, newest first."""
     found = [path for path in directory.glob("epoch*-step*-*.ckpt") if _NAME.fullmatch(path.name)]

@@ -15,7 +15,7 @@ from mcld.assembly.parts import Parts
 from mcld.assembly.schedule import learning_rate_factor
 from mcld.configs.decisive import changed_settings, flatten
 from mcld.data import Batch, TrainLoader
-from mcld.display import Bar, Display, epoch_line
+from mcld.display import Bar, Display, epoch_line, label_of
 from mcld.engine.checkpoint import (
     list_checkpoints,
     load_checkpoint,
@@ -142,7 +142,7 @@ class Loop:
                 self._export()
                 if self.fabric.is_global_zero:
                     self.loggers.log(row)
-                self.display.line(epoch_line(row, settings.schedule.epochs))
+                self.display.line(epoch_line(row, settings.schedule.epochs, self.distiller.ce_weight))
                 if position.epoch < settings.schedule.epochs and self._any_rank(self.stop.signal is not None):
                     self._leave()
 
@@ -176,7 +176,8 @@ class Loop:
             look = position.step % settings.log_every == 0
             if look:
                 self._watch()
-                bar.describe(f"epoch {position.epoch + 1}/{settings.schedule.epochs}", meter.means())
+                means = {label_of(name, self.distiller.ce_weight): value for name, value in meter.means().items()}
+                bar.describe(f"epoch {position.epoch + 1}/{settings.schedule.epochs}", means)
             if position.step < self.steps and (look or self.fabric.world_size == 1):
                 overdue = time.perf_counter() - saved > 60 * settings.checkpoints.minutes
                 if self._any_rank(self.stop.signal is not None):
@@ -346,6 +347,11 @@ class Loop:
                 break
             refused.append(problem or InputError(f"checkpoint {path.name} cannot be used on another device"))
         else:
+            if not refused and self.run.summary.is_file():
+                raise InputError(
+                    f"run {self.run.path} is finished and has no checkpoint (mcld clean removes it); it can be "
+                    "evaluated and exported, and trained anew with --force"
+                )
             if not refused:
                 self.display.line("no checkpoint yet: starting from the beginning")
                 return

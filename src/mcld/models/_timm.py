@@ -1,5 +1,6 @@
 """Models of timm by name."""
 
+import contextlib
 import inspect
 import math
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 from mcld.errors import InputError, did_you_mean
+from mcld.models._hub import hub_or_cache
 
 
 def create(name: str, num_classes: int, in_channels: int, *, pretrained: bool = False, **options: Any) -> nn.Module:
@@ -25,13 +27,16 @@ def create(name: str, num_classes: int, in_channels: int, *, pretrained: bool = 
         raise InputError(f"there is no model of timm {name!r}; {hint}see timm.list_models()")
     _check_options(name, options)
     try:
-        model = timm.create_model(name, pretrained=pretrained, num_classes=num_classes, in_chans=in_channels, **options)
+        with hub_or_cache() if pretrained else contextlib.nullcontext():
+            model = timm.create_model(
+                name, pretrained=pretrained, num_classes=num_classes, in_chans=in_channels, **options
+            )
     except Exception as error:  # a model of timm may refuse its options in any way, and so may a download
         reason = " ".join(str(error).split())[:300]
         if pretrained:
             raise InputError(
-                f"cannot make timm/{name} with pretrained weights ({type(error).__name__}: {reason}); without a "
-                "network, give a checkpoint file instead of pretrained=True"
+                f"timm/{name}: its pretrained weights cannot be had ({type(error).__name__}: {reason}); without a "
+                "network give a file: checkpoint=FILE beside the name, instead of pretrained=true"
             ) from error
         raise InputError(f"timm/{name} refuses the options {options} ({type(error).__name__}: {reason})") from error
     assert isinstance(model, nn.Module)

@@ -37,8 +37,8 @@ def create(name: str, num_classes: int, in_channels: int, *, pretrained: bool = 
         reason = " ".join(str(error).split())[:300]
         if pretrained:
             raise InputError(
-                f"cannot make torchvision/{name} with pretrained weights ({type(error).__name__}: {reason}); without a "
-                "network, give a checkpoint file instead of pretrained=True"
+                f"torchvision/{name}: its pretrained weights cannot be had ({type(error).__name__}: {reason}); without "
+                "a network give a file: checkpoint=FILE beside the name, instead of pretrained=true"
             ) from error
         raise InputError(
             f"torchvision/{name} refuses the options {options} ({type(error).__name__}: {reason})"
