@@ -138,7 +138,22 @@ def test_the_battery_finds_what_is_wrong() -> None:
         def terms(self, student: torch.Tensor, teacher: torch.Tensor, labels: torch.Tensor, progress: float) -> Terms:
             return {"detached": (student * student.detach()).sum()}
 
-    wrong = {Mixed: "depends on the others of the batch", Ordered: "order of the images", Detached: "its gradient"}
+    class Numbered(LogitMethod):
+        def terms(self, student: torch.Tensor, teacher: torch.Tensor, labels: torch.Tensor, progress: float) -> Terms:
+            return {"numbered": ((student - teacher).square() * torch.arange(student.shape[1])).mean()}
+
+    class Narrow(LogitMethod):
+        def terms(self, student: torch.Tensor, teacher: torch.Tensor, labels: torch.Tensor, progress: float) -> Terms:
+            wide = student.dtype is torch.float64
+            return {"narrow": (student - teacher).to(student.dtype if wide else torch.float16).square().mean()}
+
+    wrong = {
+        Numbered: "order of the classes",
+        Narrow: "float16; expected float32",
+        Mixed: "depends on the others of the batch",
+        Ordered: "order of the images",
+        Detached: "its gradient",
+    }
     for method, said in wrong.items():
         with pytest.raises(AssertionError, match=said):
             check_logit_method(method(), compiled=False)

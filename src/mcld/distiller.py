@@ -159,7 +159,8 @@ class Distiller(nn.Module):
         self._unscaled = not given.normalized and any(isinstance(spec, ImageSpec | Mapping) for spec in wanted.values())
 
         if self.method.reuses_classifier and teacher is not None:
-            student = reuse_classifier(student, teacher, student_classifier, teacher_classifier)
+            heads = (student_classifier, teacher_classifier)
+            student = reuse_classifier(student, teacher, *heads, spelling=self.spelling)
             student_classifier = None  # the last Linear now
         self.student = student
         self.student_features = Features(

@@ -19,6 +19,8 @@ class NetworkSettings:
             that is known, else the data's own.
         std: see ``mean``.
         maps: modules whose outputs a method takes as feature maps, from early to late; by default the stages.
+        pooled: module whose output a method takes as pooled features; by default the classifier's input.
+        classifier: the linear layer that gives the logits; by default the last one.
         options: further arguments of the architecture.
     """
 
@@ -29,4 +31,6 @@ class NetworkSettings:
     mean: list[float] | None = None
     std: list[float] | None = None
     maps: list[str] | None = None
+    pooled: str | None = None
+    classifier: str | None = None
     options: dict[str, Any] = field(default_factory=dict)

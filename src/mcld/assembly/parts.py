@@ -125,8 +125,8 @@ def build_parts(settings: Train | Distill, objects: Objects = NO_OBJECTS, *, beg
         image_size=data.info.image_size,
         ce_weight=ce_weight,
         label_smoothing=settings.label_smoothing,
-        student_maps=student_settings.maps,
-        teacher_maps=settings.teacher.maps if isinstance(settings, Distill) else None,
+        **named_modules("student", student_settings),
+        **(named_modules("teacher", settings.teacher) if isinstance(settings, Distill) else {}),
         train_labels=data.train.labels,
         check_values=False,  # the meter finds bad values without a synchronisation per step
     )
@@ -165,6 +165,11 @@ def check_trained(model: NetworkSettings) -> None:
             f"freeze=backbone keeps the weights of model={model.name}, which are new; expected model.checkpoint=FILE, "
             "model.pretrained=true, or a run directory"
         )
+
+
+def named_modules(role: str, network: NetworkSettings) -> dict[str, Any]:
+    """The arguments of a distiller that name modules of a network."""
+    return {f"{role}_{what}": getattr(network, what) for what in ("maps", "pooled", "classifier")}
 
 
 def many_threads(threads: int | None) -> list[str]:

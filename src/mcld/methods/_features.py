@@ -121,8 +121,13 @@ def check_average(method: Method, role: str, outputs: Outputs) -> None:
     if not fits:
         raise InputError(
             f"the {role}'s classifier does not read the average of its last maps {tuple(last.shape)}; {method.name} "
-            f"expects the maps that are averaged for it: {role}.maps=[...] names their module"
+            f"expects the maps that are averaged for it; {other_maps(role)}"
         )
+
+
+def other_maps(role: str) -> str:
+    """How to take other maps of a network, for messages: a method does not know which way in it was called by."""
+    return f"{role}_maps=[...] names other modules, and among settings {role}.maps=[...]"
 
 
 def check_averages(method: Method, student: Outputs, teacher: Outputs) -> None:

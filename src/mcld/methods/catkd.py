@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mcld.errors import InputError
 from mcld.methods._base import Outputs, Shapes, Terms
-from mcld.methods._features import FeatureMethod, check_averages, paired_shapes
+from mcld.methods._features import FeatureMethod, check_averages, other_maps, paired_shapes
 from mcld.options import Positive, Rule
 from mcld.registry import register_method
 from mcld.rows import at_least_float32, no_autocast, unit_rows
@@ -100,7 +100,7 @@ class CATKD(FeatureMethod):
                 raise InputError(
                     f"student maps end with {student.maps[-1:]} and teacher maps with {teacher.maps[-1:]}; catkd "
                     f"expects ({shapes.pooled}, h, w) of the {role}, as its classifier takes, with sides of at least "
-                    f"{self.side}; {role}.maps=[...] names other modules"
+                    f"{self.side}; {other_maps(role)}"
                 )
 
     def check_networks(self, student: Outputs, teacher: Outputs) -> None:

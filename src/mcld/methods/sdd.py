@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mcld.errors import InputError
 from mcld.methods._base import Outputs, Shapes, Terms
-from mcld.methods._features import check_averages, check_outputs
+from mcld.methods._features import check_averages, check_outputs, other_maps
 from mcld.methods._per_image import PerImage, losses_of_images
 from mcld.options import NonNegative, Rule
 from mcld.registry import register_method
@@ -94,7 +94,7 @@ class SDD(PerImage):
             if last[0] != shapes.pooled:
                 raise InputError(
                     f"{role} maps end with {last}; sdd expects ({shapes.pooled}, h, w), as the {role}'s classifier "
-                    f"takes; {role}.maps=[...] names other modules"
+                    f"takes; {other_maps(role)}"
                 )
 
     def check_networks(self, student: Outputs, teacher: Outputs) -> None:

@@ -80,13 +80,20 @@ def named_module(model: nn.Module, path: str, argument: str, name: str) -> nn.Mo
     raise InputError(f"{argument}: {name} has no module {path!r}; {hint}it has {right}")
 
 
-def replace_head(model: nn.Module, name: str, width: int, num_classes: int, path: str | None = None) -> nn.Linear:
+def replace_head(
+    model: nn.Module,
+    name: str,
+    width: int,
+    num_classes: int,
+    path: str | None = None,
+    argument: str = "student_classifier",
+) -> nn.Linear:
     """Put a projector to ``width`` features and a new Linear in place of the last layer; returns the new Linear.
 
     Raises:
         InputError: when the last layer is no Linear.
     """
-    path, old = find_head(model, name, path, argument="student_classifier")
+    path, old = find_head(model, name, path, argument=argument)
     last = nn.Linear(width, num_classes)
     projector = (nn.Linear(old.in_features, width, bias=False), nn.BatchNorm1d(width), nn.ReLU())
     model.set_submodule(path, nn.Sequential(*projector, nn.Linear(width, width), last).to(old.weight.device))

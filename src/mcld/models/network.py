@@ -168,7 +168,12 @@ class Network(nn.Module):
 
 
 def reuse_classifier(
-    student: ModuleT, teacher: nn.Module, student_head: str | None = None, teacher_head: str | None = None
+    student: ModuleT,
+    teacher: nn.Module,
+    student_head: str | None = None,
+    teacher_head: str | None = None,
+    *,
+    spelling: str = "{role}_{what}",
 ) -> ModuleT:
     """The student with a new projector and a frozen copy of the teacher's last layer in place of its own last layer.
 
@@ -177,6 +182,7 @@ def reuse_classifier(
         teacher: stays as it is.
         student_head: module path of the student's last Linear; None to find it.
         teacher_head: module path of the teacher's.
+        spelling: how these two are written where they come from, for messages.
 
     Returns:
         The student; for a :class:`Network` another one of the same model, whose spec says ``reused``.
@@ -187,9 +193,18 @@ def reuse_classifier(
     inner, spec = unwrap(student), student.spec if isinstance(student, Network) else None
     name = f"student {spec.architecture if spec else type(inner).__name__}"
     taught = f"teacher {teacher.spec.architecture if isinstance(teacher, Network) else type(unwrap(teacher)).__name__}"
-    _, own = find_head(unwrap(teacher), taught, teacher_head, argument="teacher_classifier")
+    _, own = find_head(
+        unwrap(teacher), taught, teacher_head, argument=spelling.format(role="teacher", what="classifier")
+    )
     if spec is None or not spec.reused:
-        last = replace_head(inner, name, own.in_features, own.out_features, student_head)
+        last = replace_head(
+            inner,
+            name,
+            own.in_features,
+            own.out_features,
+            student_head,
+            spelling.format(role="student", what="classifier"),
+        )
     else:
         last = find_head(inner, name)[1]
         if last.in_features != own.in_features:

@@ -3,21 +3,23 @@
 import torch
 from torch import Tensor
 
-from mcld.methods import LogitMethod, Outputs, Shapes
+from mcld.methods import Method, Outputs, Shapes
 
 BATCH, CLASSES = 6, 4
 
 
-def check_logit_method(method: LogitMethod, *, compiled: bool = True) -> None:
+def check_logit_method(method: Method, *, compiled: bool = True, gradient: bool = True) -> None:
     """Check a method on logits.
 
     Its terms are finite scalars; the gradient by the student's logits is that of the value, and none reaches the
-    teacher; half precision is computed in float32; the order of the images makes no difference; it says truly whether
-    an image's loss depends on the others of the batch; compiled without a break it gives the same.
+    teacher; half precision is computed in float32; neither the order of the images nor that of the classes makes a
+    difference; it says truly whether an image's loss depends on the others of the batch; compiled without a break it
+    gives the same.
 
     Args:
         method: its state may change.
         compiled: whether to compile it, which takes seconds.
+        gradient: whether its gradient is that of its value; not where it holds a part of its value constant.
 
     Raises:
         AssertionError: for the first rule that it breaks.
@@ -29,10 +31,11 @@ def check_logit_method(method: LogitMethod, *, compiled: bool = True) -> None:
     students = tuple(student.requires_grad_() for student, _ in views)
     teachers = [teacher.requires_grad_() for _, teacher in views]
 
-    def total(*given: Tensor, rows: slice | Tensor = slice(None), other: LogitMethod | None = None) -> Tensor:
-        s = [student[rows] for student in given]
-        t = [teacher[rows] for teacher in teachers]
-        terms = (other or method)(_outputs(s), _outputs(t), labels[rows], 0.5)
+    def total(*given: Tensor, rows: slice | Tensor = slice(None), classes: Tensor | None = None) -> Tensor:
+        columns = torch.arange(CLASSES) if classes is None else classes
+        s = [student[rows][:, columns] for student in given]
+        t = [teacher[rows][:, columns] for teacher in teachers]
+        terms = method(_outputs(s), _outputs(t), columns.argsort()[labels[rows]], 0.5)
         assert terms, "it has no terms"
         for name, value in terms.items():
             assert value.shape == (), f"the term {name!r} has shape {tuple(value.shape)}; expected a scalar"
@@ -40,22 +43,26 @@ def check_logit_method(method: LogitMethod, *, compiled: bool = True) -> None:
         return torch.stack(list(terms.values())).sum()
 
     value = total(*students)
-    assert torch.autograd.gradcheck(total, students, raise_exception=False), "its gradient is not that of its value"
+    if gradient:
+        assert torch.autograd.gradcheck(total, students, raise_exception=False), "its gradient is not that of its value"
     value.backward()  # type: ignore[no-untyped-call]  # torch's own annotation
     assert all(teacher.grad is None for teacher in teachers), "a gradient reaches the teacher's logits"
     order = torch.randperm(BATCH, generator=torch.Generator().manual_seed(0))
     _same(total(*students, rows=order), value, "the order of the images makes a difference")
+    renamed = torch.tensor([2, 0, 3, 1])
+    _same(total(*students, classes=renamed), value, "the order of the classes makes a difference")
     halves = torch.stack([total(*students, rows=rows) for rows in (slice(0, 3), slice(3, 6))]).mean()
     alone = torch.allclose(halves, value, rtol=1e-9)
     if not method.requires_global_batch:
         assert alone, "an image's loss depends on the others of the batch, and requires_global_batch is False"
-    half = [(student.detach().bfloat16(), teacher.detach().bfloat16()) for student, teacher in views]
     method = method.float()
-    found = method(_outputs([s for s, _ in half]), _outputs([t for _, t in half]), labels, 0.5)
-    wide = method(_outputs([s.float() for s, _ in half]), _outputs([t.float() for _, t in half]), labels, 0.5)
-    for name, term in found.items():
-        assert term.dtype is torch.float32, f"the term {name!r} of bfloat16 logits is {term.dtype}; expected float32"
-        _same(term, wide[name], f"the term {name!r} of bfloat16 logits is not computed in float32")
+    for dtype in (torch.float16, torch.bfloat16):
+        half = [(student.detach().to(dtype), teacher.detach().to(dtype)) for student, teacher in views]
+        found = method(_outputs([s for s, _ in half]), _outputs([t for _, t in half]), labels, 0.5)
+        wide = method(_outputs([s.float() for s, _ in half]), _outputs([t.float() for _, t in half]), labels, 0.5)
+        for name, term in found.items():
+            assert term.dtype is torch.float32, f"the term {name!r} of {dtype} logits is {term.dtype}; expected float32"
+            _same(term, wide[name], f"the term {name!r} of {dtype} logits is not computed in float32")
     if compiled:
         torch._dynamo.reset()
         fast = torch.compile(method, backend="aot_eager", fullgraph=True)
