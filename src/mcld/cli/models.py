@@ -61,5 +61,7 @@ def _row(name: str, classes: int, size: int | None) -> tuple[list[str], dict[str
     options = fitting_options(name, (size, size), {})
     with torch.device("meta") if "/" not in name else contextlib.nullcontext():  # sizes need no numbers
         model = create_model(name, num_classes=classes, **options)
+    if any(parameter.is_meta for parameter in model.parameters()):
+        model.to_empty(device="cpu")  # on the meta device each operation is computed in Python, forty times as slowly
     macs = f"{count_macs(model, (3, size, size)) / 1e6:,.1f}" if size >= least else "-"
     return [name, also, family, f"{count_parameters(model):,}", macs, str(size), f"{default_lr(name):g}"], options
