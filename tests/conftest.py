@@ -58,6 +58,12 @@ Mcld = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
+def both_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run keeps the checkpoint before the last, too, as just before its end: a test can then go on from there."""
+    monkeypatch.setattr("mcld.commands.run.keep_newest", lambda _: None)
+
+
+@pytest.fixture
 def mcld(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Mcld:
     """Runs a command line in this process, in an empty folder: (exit status, what it printed, its errors)."""
     from mcld.cli.main import main

@@ -158,7 +158,7 @@ def test_a_loop_of_links_in_place_of_a_run(mcld: Mcld, arrays: list[str], tmp_pa
 
 
 def test_more_than_any_memory_is_one_line(mcld: Mcld, arrays: list[str]) -> None:
-    status, _, err = mcld("train", *arrays, *QUICK, "model.options.width=1000000000", "run=run")
+    status, _, err = mcld("train", *arrays, *QUICK, "model.options.width=1000000", "run=run")
     assert status == 1
     assert "out of memory" in err
     assert err.count("\n") == 1

@@ -44,6 +44,7 @@ def test_every_method_distils(mcld: Mcld, arrays: list[str], teacher: Path, name
 
 
 @pytest.mark.parametrize("name", ["crd", "reviewkd", "ofd", "ctkd"])
+@pytest.mark.usefixtures("both_checkpoints")
 def test_resumed_runs_end_as_if_never_interrupted(mcld: Mcld, arrays: list[str], teacher: Path, name: str) -> None:
     assert mcld("distill", *words(arrays, teacher, name, "schedule.epochs=3"), "run=r")[0] == 0
     run = RunDirectory("r")

@@ -17,6 +17,7 @@ from mcld.models.network import reuse_classifier
 WORDS = ["student=resnet8", "student.options.width=4", "method=simkd", "schedule.epochs=2", "threads=1"]
 
 
+@pytest.mark.usefixtures("both_checkpoints")
 def test_the_run_directory_holds_the_network_that_was_trained(mcld: Mcld, arrays: list[str], teacher: Path) -> None:
     status, out, err = mcld("distill", *arrays, f"teacher={teacher}", *WORDS, "run=r")
     assert status == 0, err

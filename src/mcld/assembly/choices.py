@@ -51,7 +51,7 @@ def choose(settings: Settings) -> Settings:
     """The settings without ``auto`` among those that say how to compute, but for channels_last.
 
     Raises:
-        InputError: for a fused optimizer where it cannot be.
+        InputError: for a fused optimizer or a compiled network where it cannot be.
     """
     best, fused = _best(settings), settings.optimizer.fused
     precision = best.precision if settings.precision == "auto" else settings.precision
@@ -63,7 +63,12 @@ def choose(settings: Settings) -> Settings:
         raise InputError(f"optimizer.fused=true: there is no fused form of optimizer={settings.optimizer.name}")
     if fused and clashes:
         raise InputError("optimizer.fused=true cannot limit the gradient with precision=16-mixed: optimizer.clip=null")
-    compiled = best.compile if settings.compile == "auto" else settings.compile
+    compiled = best.compile and not parted if settings.compile == "auto" else settings.compile
+    if compiled and parted:  # a compiled graph gives away what it holds after the first backward pass through it
+        raise InputError(
+            f"compile=true: a step of optimizer={settings.optimizer.name} takes several backward passes, and a "
+            "compiled network allows for one; expected compile=false, or optimizer=sgd"
+        )
     return with_values(settings, {"precision": precision, "compile": compiled, "optimizer.fused": fused})
 
 

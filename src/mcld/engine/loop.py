@@ -28,7 +28,7 @@ from mcld.engine.checkpoint import (
 )
 from mcld.engine.meter import TermMeter
 from mcld.engine.ranks import evaluate_on, plain_share, sum_over_ranks
-from mcld.engine.step import compile_student, descend, forward_of, share_buffers
+from mcld.engine.step import descend, forward_of, share_buffers
 from mcld.engine.stop import Interrupted, StopRequest
 from mcld.errors import InputError, RunError
 from mcld.loggers import Loggers
@@ -98,7 +98,7 @@ class Loop:
         self.total = settings.schedule.epochs * self.steps
         self.distiller = parts.in_layout()
         if settings.compile:
-            compile_student(parts.student, settings.optimizer.name)
+            parts.student.compile()
         assert settings.schedule.lr is not None
         self.peak_lr = settings.schedule.lr
         self.optimizer = create_optimizer(settings.optimizer, self.peak_lr, self.distiller)

@@ -3,22 +3,14 @@
 from contextlib import AbstractContextManager
 
 import torch
-import torch._functorch.config
 from lightning_fabric import Fabric
 from lightning_fabric.wrappers import _FabricModule, _FabricOptimizer
 from torch import nn
 
-from mcld.assembly.parted import PARTED, PartedSGD, loss_parts
+from mcld.assembly.parted import PartedSGD, loss_parts
 from mcld.distiller import Distilled
 from mcld.engine.ranks import sum_over_ranks
 from mcld.methods import Method
-
-
-def compile_student(student: nn.Module, optimizer: str) -> None:
-    """Compile the student, in a way that allows for the backward passes that the optimizer of this name takes."""
-    if optimizer in PARTED:  # several through one graph, which must not give away what it holds after the first
-        torch._functorch.config.donated_buffer = False
-    student.compile()
 
 
 def forward_of(fabric: Fabric, module: _FabricModule, optimizer: torch.optim.Optimizer) -> AbstractContextManager[None]:
