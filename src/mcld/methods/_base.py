@@ -238,7 +238,7 @@ class Method(nn.Module):
                     "it that is done, from 0 to 1"
                 )
             return 1.0
-        if not torch.compiler.is_compiling():
+        if not isinstance(progress, Tensor) and not torch.compiler.is_compiling():
             check_share("progress", progress)
         return progress
 

@@ -1,7 +1,6 @@
 """What the methods on logits share."""
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -11,6 +10,7 @@ from torch import Tensor
 from mcld.errors import InputError
 from mcld.methods._base import Method, Outputs, Shapes, Terms, check_batch
 from mcld.methods._standardize import standardize_rows
+from mcld.progress import at_most, factor, floor
 from mcld.rows import at_least_float32, no_autocast
 
 Pair: TypeAlias = tuple[Tensor, Tensor]
@@ -35,18 +35,18 @@ class LogitMethod(Method):
         """Note the number of epochs; see :meth:`Method.prepare`."""
         self.epochs = epochs
 
-    def epoch(self, progress: float) -> int:
+    def epoch(self, progress: float) -> float:
         """The epoch that runs at this share of training, counted from 1 as the field's schedules do.
 
         Raises:
             InputError: when nobody has said how many epochs there are.
         """
         epochs = self.known_epochs()
-        return min(math.floor(progress * epochs + 1e-9) + 1, epochs)  # 1e-9: the rounding of progress
+        return at_most(floor(progress * epochs + 1e-9) + 1, epochs)  # 1e-9: the rounding of progress
 
     def warmed_up(self, progress: float, warmup: float) -> float:
         """min(epoch / warmup, 1), which changes once an epoch; 1 without a warm-up."""
-        return min(self.epoch(progress) / warmup, 1.0) if warmup > 0 else 1.0
+        return factor(at_most(self.epoch(progress) / warmup, 1.0)) if warmup > 0 else 1.0
 
     def forward(
         self,

@@ -1,6 +1,5 @@
 """Curriculum temperature for knowledge distillation (CTKD)."""
 
-import math
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from mcld.methods._base import Terms
 from mcld.methods._logits import LogitMethod
 from mcld.methods.kd import kd_loss
 from mcld.options import Positive, Temperature
+from mcld.progress import at_most, cosine, factor
 from mcld.registry import register_method
 
 
@@ -104,7 +104,7 @@ class CTKD(LogitMethod):
 
     def strength(self, progress: float) -> float:
         """The strength of the gradient's reversal, from 0 to 1, at this share of training."""
-        return (1 - math.cos(math.pi * min(self.epoch(progress) / self.decay, 1.0))) / 2
+        return factor(1 - cosine(at_most(self.epoch(progress) / self.decay, 1.0)))
 
     def terms(self, student: Tensor, teacher: Tensor, labels: Tensor, progress: float) -> Terms:
         """Return ``{"kl": ...}``; see :meth:`LogitMethod.terms`."""

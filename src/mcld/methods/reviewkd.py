@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mcld.methods._base import Outputs, Shapes, Terms, Warmup
 from mcld.methods._features import FeatureMethod, paired, paired_shapes
 from mcld.options import Count, Epochs, Positive, one_of
+from mcld.progress import at_most, factor
 from mcld.registry import register_method
 from mcld.rows import at_least_float32
 
@@ -146,5 +147,5 @@ class ReviewKD(Warmup, FeatureMethod):
         for fusion, (s, t) in zip(reversed(self.fusions), reversed(pairs), strict=True):
             projected, deeper = fusion(s, deeper, t.shape[2:])
             losses.append(hierarchical_distance(*at_least_float32(projected, t)))
-        ramp = 1.0 if self.warmup == 0 else min(1.0, progress * self.known_epochs() / self.warmup)
+        ramp = 1.0 if self.warmup == 0 else factor(at_most(progress * self.known_epochs() / self.warmup, 1.0))
         return {"review": self.weight * ramp * torch.stack(losses).sum()}

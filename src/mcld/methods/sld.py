@@ -10,6 +10,7 @@ from mcld.methods._base import Terms
 from mcld.methods._logits import LogitMethod, Pair
 from mcld.methods.kd import kd_total
 from mcld.options import NonNegative, Positive, Share
+from mcld.progress import factor, reached
 from mcld.registry import register_method
 
 TEMPERATURES = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
@@ -111,7 +112,7 @@ class SLD(LogitMethod):
             own = own if self.as_published else own.detach()
             towards_teacher.append(kd_total(s, right, TEMPERATURES))
             towards_itself.append(kd_total(s, own, TEMPERATURES))
-        late = 1.0 if progress >= self.start else 0.0
+        late = factor(reached(progress, self.start))
         terms = {
             "teacher": self.weight * torch.stack(towards_teacher).sum(),
             "student": self.weight * late * torch.stack(towards_itself).sum(),

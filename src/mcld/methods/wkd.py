@@ -1,6 +1,5 @@
 """Wasserstein distance for knowledge distillation, of logits (WKD-L)."""
 
-import math
 from typing import Annotated
 
 import torch
@@ -11,6 +10,7 @@ from mcld.methods._base import Method, Outputs, Terms
 from mcld.methods._features import check_outputs
 from mcld.methods._logits import check_two_classes
 from mcld.options import NonNegative, Positive, Rule, Temperature
+from mcld.progress import at_most, cosine, factor
 from mcld.registry import register_method
 from mcld.rows import at_least_float32, no_autocast, unit_rows
 
@@ -124,8 +124,10 @@ class WKD(Method):
 
     def decay(self, progress: float) -> float:
         """What the weight is multiplied by at this share of training."""
-        past = max(progress - self.decay_start, 0.0)
-        return (1 + math.cos(math.pi * past / (1 - self.decay_start))) / 2 if past > 0 else 1.0
+        if self.decay_start == 1:
+            return 1.0
+        left = at_most((1 - progress) / (1 - self.decay_start), 1.0)
+        return factor(1 - cosine(left))
 
     def forward(
         self,

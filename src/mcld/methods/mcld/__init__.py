@@ -14,6 +14,7 @@ from mcld.methods._standardize import standardize_rows
 from mcld.methods.mcld.bank import CandidateBank
 from mcld.methods.mcld.options import PRESETS, Category, Instance, Sample, options_of
 from mcld.methods.mcld.terms import Candidates, Perspectives, compare, probabilities, prototype_contrast
+from mcld.progress import at_most, factor
 from mcld.registry import register_method
 from mcld.rows import no_autocast
 
@@ -190,8 +191,9 @@ class MCLD(Method):
             s, t = self._standardized(s), self._standardized(t)
             terms = self._terms(s, t, labels, index)
             if "category" in terms and self.category.warmup:
-                ramp = min(1.0, progress / self.category.warmup)
-                if ramp < 1 or torch.compiler.is_compiling():  # compiled, a question would be a graph for every answer
+                ramp = factor(at_most(progress / self.category.warmup, 1.0))
+                # Compiled, a question would be a graph for every answer; of a tensor, it would wait for the device.
+                if torch.compiler.is_compiling() or isinstance(ramp, Tensor) or ramp < 1:
                     terms["category"] = ramp * terms["category"]
         if self.training and not self.bank.fixed and self.bank.size:
             self.bank.extend(probabilities(t, self.softmax), labels, index)
