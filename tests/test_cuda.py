@@ -256,3 +256,27 @@ def test_steps_do_not_wait(arrays: list[str], teacher: Path, tmp_path: Path, met
     with waiting_is_an_error():
         loop._train_epoch(bar)
     assert loop.position.step == loop.steps > 3
+
+
+@pytest.mark.parametrize("method", ["mcld", "[dkd,kd]", "dist", "mcld method.bank=64", "mlkd"])
+def test_replayed_steps(mcld: Mcld, arrays: list[str], teacher: Path, method: str) -> None:
+    """The weights of eager steps up to rounding, and the captured step was really replayed."""
+    words = [*arrays, f"teacher={teacher}", *SMALL, *f"method={method}".split(), "device=cuda"]
+    for name, step in (("eager", "eager"), ("again", "eager"), ("graph", "graph")):
+        status, out, err = mcld("distill", *words, f"step={step}", f"run={name}")
+        assert status == 0, err
+    assert "replayed steps" in out
+    assert distance("eager", "graph") <= max(10 * distance("eager", "again"), 1e-3)
+
+
+def test_a_resumed_run_of_replayed_steps(
+    mcld: Mcld, arrays: list[str], teacher: Path, both_checkpoints: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bit for bit, where the device computes the same twice."""
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    words = [*arrays, f"teacher={teacher}", *SMALL, "method=mcld", "device=cuda", "step=graph"]
+    for name in ("whole", "again"):
+        assert mcld("distill", *words, f"run={name}")[0] == 0
+    list_checkpoints(RunDirectory("again").checkpoints)[0].unlink()
+    assert mcld("resume", "again")[0] == 0
+    assert distance("whole", "again") == 0

@@ -35,6 +35,8 @@ _CUDA = _Best(channels_last=False, compile=False, precision="32", fused=True)
 _OTHER = _Best(channels_last=False, compile=False, precision="32", fused=False)
 
 
+GRAPHS = {"cuda"}
+"""Kinds of devices that can replay a step."""
 _VECTOR = 16  # float32 numbers in the widest vectors that CPUs have
 
 
@@ -69,7 +71,25 @@ def choose(settings: Settings) -> Settings:
             f"compile=true: a step of optimizer={settings.optimizer.name} takes several backward passes, and a "
             "compiled network allows for one; expected compile=false, or optimizer=sgd"
         )
-    return with_values(settings, {"precision": precision, "compile": compiled, "optimizer.fused": fused})
+    step = "eager" if settings.step == "auto" else settings.step
+    chosen = with_values(
+        settings, {"precision": precision, "compile": compiled, "optimizer.fused": fused, "step": step}
+    )
+    if step == "graph":
+        _check_graph(chosen)
+    return chosen
+
+
+def _check_graph(settings: RunSettings) -> None:
+    wrong = {
+        "a CUDA device": device_kind(settings.device) not in GRAPHS,
+        "one device": settings.devices != 1,
+        "compile=false": bool(settings.compile),
+        "precision=32 or bf16": settings.precision == "16-mixed",
+        "optimizer=sgd or adamw, fused": settings.optimizer.fused is not True,
+    }
+    if missing := [what for what, lacks in wrong.items() if lacks]:
+        raise InputError(f"step=graph needs {', '.join(missing)}; expected that, or step=eager")
 
 
 def choose_layout(settings: Settings, **trained: nn.Module) -> Settings:
@@ -117,4 +137,6 @@ def describe_choices(settings: RunSettings) -> str:
     words.append("channels last" if settings.channels_last else "channels first")
     words.append(f"{'fused ' if settings.optimizer.fused else ''}{settings.optimizer.name}")
     words.append("compiled" if settings.compile else "not compiled")
+    if settings.step == "graph":
+        words.append("replayed steps")
     return ", ".join(words)

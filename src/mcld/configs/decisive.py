@@ -9,7 +9,7 @@ from mcld.configs.values import leaves
 
 NOT_DECISIVE = (
     *("run", "threads", "device", "devices", "log_every", "checkpoints", "logger", "data.workers", "data.cache"),
-    *("compile", "channels_last", "optimizer.fused"),
+    *("compile", "step", "channels_last", "optimizer.fused"),
 )
 """Settings that do not decide what a run computes, but for rounding."""
 

@@ -32,6 +32,8 @@ class RunSettings:
         channels_last: how images and convolutions of what is trained lie in memory: ``true``, ``false`` or ``auto``, as
             for precision; a teacher's always as is fastest.
         compile: use torch.compile on the student: ``true``, ``false`` or ``auto``, as for precision.
+        step: ``graph`` captures a training step as a CUDA graph and replays it, for methods on logits on one device;
+            ``eager`` does not; ``auto`` is ``eager`` until the graph has been measured.
         threads: CPU threads of each process; by default all cores, shared between the devices.
         logger: where the numbers of each epoch go besides ``metrics.csv``, one or several: ``tensorboard``, ``wandb``,
             ``mlflow``, ``csv`` for nothing more; the options of each are ``logger.NAME.KEY``.
@@ -55,6 +57,7 @@ class RunSettings:
     precision: str = "auto"
     channels_last: bool | str = "auto"
     compile: bool | str = "auto"
+    step: str = "auto"
     threads: int | None = None
     log_every: int = 50
     report: bool = True

@@ -6,11 +6,15 @@ step (:class:`StepGraph` copies each batch into them), shapes that do not change
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-Inputs = Mapping[str, Tensor]
+Inputs: TypeAlias = Mapping[str, Tensor]
+"""What a step reads."""
+Given: TypeAlias = Mapping[str, Tensor | float]
+"""What a step is given: for it a number is a scalar tensor, int64 or float64."""
 WARM_UP = 3
 """Steps before the capture, undone afterwards: in them libraries choose their kernels and take their memory."""
 
@@ -24,7 +28,7 @@ class StepGraph:
 
     Args:
         step: does one step on its inputs, reading and writing tensors that stay where they are; returns nothing.
-        modules: whose parameters and buffers it changes.
+        modules: whose parameters, buffers and other tensors it changes.
         optimizer: whose state it changes; its learning rates become tensors (:func:`set_learning_rate`).
         more: further tensors that it changes.
         capture: False does everything but the capture, on any device: for tests.
@@ -52,29 +56,34 @@ class StepGraph:
         """Whether the step has been captured."""
         return bool(self._places)
 
-    def fits(self, inputs: Inputs) -> bool:
+    def fits(self, given: Given) -> bool:
         """Whether a batch has the shapes that were captured, or nothing has been captured yet."""
         if not self._places:
             return True
-        return inputs.keys() == self._places.keys() and all(
-            value.shape == self._places[name].shape and value.dtype == self._places[name].dtype
-            for name, value in inputs.items()
+        return given.keys() == self._places.keys() and all(
+            not isinstance(value, Tensor)
+            or (value.shape == self._places[name].shape and value.dtype == self._places[name].dtype)
+            for name, value in given.items()
         )
 
-    def __call__(self, inputs: Inputs) -> None:
+    def __call__(self, given: Given) -> None:
         """Do the step on a batch that :meth:`fits`."""
         if not self._places:
-            self._prepare(inputs)
-        for name, value in inputs.items():
-            self._places[name].copy_(value, non_blocking=True)
+            self._prepare(given)
+        for name, value in given.items():
+            if isinstance(value, Tensor):
+                self._places[name].copy_(value, non_blocking=True)
+            else:
+                self._places[name].fill_(value)  # a copy from the CPU would be waited for
         if self._graph is None:
             self._step(self._places)
         else:
             self._graph.replay()
 
-    def _prepare(self, inputs: Inputs) -> None:
+    def _prepare(self, given: Given) -> None:
         make_capturable(self._optimizer)
-        places = {name: value.clone() for name, value in inputs.items()}
+        device = next(value.device for value in given.values() if isinstance(value, Tensor))
+        places = {name: _place(value, device) for name, value in given.items()}
         before = _Snapshot(self._modules, self._optimizer, self._more)
         try:
             if not self._capture:
@@ -111,7 +120,9 @@ class _Snapshot:
 
     def _all(self) -> list[Tensor]:
         own = [tensor for module in self._modules for tensor in (*module.parameters(), *module.buffers())]
-        states = [value for state in self._optimizer.state.values() for value in state.values()]
+        # What is no buffer, as data parallelism would send it round: the rows of a bank.
+        parts = [part for module in self._modules for part in module.modules()]
+        states = [value for state in (*self._optimizer.state.values(), *map(vars, parts)) for value in state.values()]
         return [*own, *(value for value in states if isinstance(value, Tensor)), *self._more()]
 
     @torch.no_grad()
@@ -126,6 +137,12 @@ class _Snapshot:
             torch.cuda.set_rng_state(self._device_random)
 
 
+def _place(value: Tensor | float, device: torch.device) -> Tensor:
+    if isinstance(value, Tensor):
+        return value.clone()
+    return torch.tensor(value, dtype=torch.int64 if isinstance(value, int) else torch.float64, device=device)
+
+
 def _cuda_runs() -> bool:
     return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]  # torch's own
 
@@ -137,6 +154,16 @@ def make_capturable(optimizer: torch.optim.Optimizer) -> None:
             group["lr"] = torch.tensor(float(group["lr"]), device=group["params"][0].device)
         if "capturable" in group and group["params"][0].is_cuda:
             group["capturable"] = True
+
+
+def plain_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """The state of an optimizer, as if it had not been made capturable."""
+    state = optimizer.state_dict()
+    groups = [
+        {**group, "lr": float(group["lr"]), **({"capturable": False} if "capturable" in group else {})}
+        for group in state["param_groups"]
+    ]
+    return {**state, "param_groups": groups}
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -16,6 +16,7 @@ from mcld.assembly.schedule import learning_rate_factor
 from mcld.configs.decisive import changed_settings, flatten
 from mcld.data import Batch, TrainLoader
 from mcld.display import Bar, Display, epoch_line, label_of
+from mcld.distiller import Distilled
 from mcld.engine.checkpoint import (
     list_checkpoints,
     load_checkpoint,
@@ -26,12 +27,14 @@ from mcld.engine.checkpoint import (
     restore_random_state,
     save_checkpoint,
 )
+from mcld.engine.graph import Inputs, StepGraph, plain_state, set_learning_rate
 from mcld.engine.meter import TermMeter
 from mcld.engine.ranks import evaluate_on, plain_share, sum_over_ranks
-from mcld.engine.step import descend, forward_of, share_buffers
+from mcld.engine.step import descend, forward_of, outputs_of, share_buffers, step_inputs
 from mcld.engine.stop import Interrupted, StopRequest
 from mcld.errors import InputError, RunError
 from mcld.loggers import Loggers
+from mcld.methods._base import LOGITS
 from mcld.models._fitting import fits
 from mcld.models.network import save_state, save_weights
 from mcld.runs import RunDirectory
@@ -104,6 +107,13 @@ class Loop:
         self.optimizer = create_optimizer(settings.optimizer, self.peak_lr, self.distiller)
         self.module, self.fabric_optimizer = fabric.setup(self.distiller, self.optimizer)
         self.meter = TermMeter(fabric.device)
+        self.graph: StepGraph | None = None
+        if settings.step == "graph":
+            if not parts.method.needs <= LOGITS:
+                raise InputError(f"step=graph is for methods on logits; {parts.method.name} reads features: step=eager")
+            capture = fabric.device.type == "cuda"
+            more = lambda: self.meter.tensors  # noqa: E731 - new ones when the names of the terms become known
+            self.graph = StepGraph(self._replayed, [self.distiller], self.optimizer, more, capture=capture)
         self.position = Position()
         self.loggers = Loggers(settings.logger, lambda line: display.line(line, style="yellow"))
         self.clock = time.perf_counter()
@@ -169,8 +179,7 @@ class Loop:
         for batch in self.loader.epoch(position.epoch, start=position.step):
             progress = (position.epoch * self.steps + position.step) / self.total
             self._set_learning_rate(progress)
-            out = self._step(batch, progress)
-            meter.add(out.terms, out.logits, batch.label, position.step)
+            self._step(batch, progress)
             position.step += 1
             bar.step(batch.label.shape[0] * self.fabric.world_size)
             look = position.step % settings.log_every == 0
@@ -190,34 +199,56 @@ class Loop:
                     saved = time.perf_counter()
         self._watch()
 
-    def _step(self, batch: Batch, progress: float) -> Any:
-        """One step: what the distiller says, and the parameters moved."""
-        outputs = self._teach(batch)
+    def _step(self, batch: Batch, progress: float) -> None:
+        """One step: the parameters moved, and counted in the meter; replayed where it can be."""
+        outputs, step = self._teach(batch), self.position.step
+        if self.graph is not None and self.meter.names:  # they are known after the first step of a run
+            given = step_inputs(batch, outputs, progress=progress, step=step)
+            if self.graph.fits(given):
+                try:
+                    self.graph(given)
+                except RuntimeError as error:
+                    if self.graph.ready:
+                        raise
+                    reason = str(error).splitlines()[0]
+                    raise RunError(
+                        f"step=graph: this step cannot be captured ({reason}); expected step=eager"
+                    ) from error
+                self.meter.images += len(batch.label)
+                return
+        out = self._learn(batch.image, batch.label, progress, batch.index, outputs)
+        self.meter.add(out.terms, out.logits, batch.label, step)
+
+    def _learn(self, image: Tensor, label: Tensor, progress: Any, index: Tensor, outputs: Any) -> Distilled:
         with forward_of(self.fabric, self.module, self.optimizer):
-            out = self.module(batch.image, batch.label, progress=progress, index=batch.index, teacher_logits=outputs)
+            out: Distilled = self.module(image, label, progress=progress, index=index, teacher_logits=outputs)
         clip = self.settings.optimizer.clip
         descend(self.fabric, self.module, self.fabric_optimizer, out, self.parts.method, clip)
         return out
+
+    def _replayed(self, given: Inputs) -> None:
+        label, outputs = given["label"], outputs_of(given)
+        out = self._learn(given["image"], label, given["progress"], given["index"], outputs)
+        self.meter.update(out.terms, out.logits, label, given["step"])
 
     def time_steps(self, warm_up: int, timed: int) -> tuple[float, dict[str, float]]:
         """Do a few real steps that hardly move the parameters, and write nothing.
 
         Returns:
-            Seconds of one step after the warm-up, and the loss terms of the last.
+            Seconds of one step after the warm-up, and the means of the loss terms.
         """
         self.distiller.train()
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.peak_lr * 1e-6
-        terms: dict[str, Tensor] = {}
+        set_learning_rate(self.optimizer, self.peak_lr * 1e-6)
+        self.meter.clear()
         started, done = time.perf_counter(), 0
         for step, batch in enumerate(self.loader.epoch(0)):
             if step == warm_up:
                 started, done = time.perf_counter(), 0
-            terms = self._step(batch, progress=1.0).terms
+            self._step(batch, progress=1.0)
             done += 1
             if step + 1 == warm_up + timed:
                 break
-        values = {name: float(value.detach()) for name, value in terms.items()}  # waits for the device
+        values = self.meter.means()  # waits for the device
         return (time.perf_counter() - started) / done, values
 
     def _teach(self, batch: Batch) -> Any:
@@ -231,8 +262,7 @@ class Loop:
         factor = learning_rate_factor(
             schedule.name, progress, warmup=schedule.warmup, milestones=schedule.milestones, gamma=schedule.gamma
         )
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.peak_lr * factor
+        set_learning_rate(self.optimizer, self.peak_lr * factor)
 
     def _watch(self) -> None:
         """Stop a run whose loss is no number, before anything of it is saved."""
@@ -263,7 +293,7 @@ class Loop:
             raise self._diverged("the validation loss")
         row: dict[str, float] = {
             "epoch": position.epoch + 1,
-            "lr": self.optimizer.param_groups[0]["lr"],
+            "lr": float(self.optimizer.param_groups[0]["lr"]),
             "loss": sum(terms),
             **dict(zip(self.meter.names, terms, strict=True)),
             "train_top1": train_top1,
@@ -325,7 +355,7 @@ class Loop:
                 "best": position.best,
                 "student": self.parts.student.model.state_dict(),
                 "method": self.parts.method.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
+                "optimizer": plain_state(self.optimizer),
                 "precision": self.fabric.strategy.precision.state_dict(),
                 "settings": flatten(self.settings),
                 "sharing": SHARING,

@@ -16,27 +16,44 @@ class TermMeter:
         self.device = device
         self.names: list[str] = []
         self.dtype = torch.float32 if device.type == "mps" else torch.float64
-        self.clear()
+        self.images = 0
+        self._make()
 
     def clear(self) -> None:
-        """Start a new epoch."""
+        """Start a new epoch; the tensors stay where they are."""
         self.images = 0
+        if len(self.names) == len(self.sums):
+            self.sums.zero_()
+            self.correct.zero_()
+            self.bad_step.fill_(-1)
+        else:
+            self._make()
+
+    def _make(self) -> None:
         self.sums = torch.zeros(len(self.names), dtype=self.dtype, device=self.device)
         self.correct = torch.zeros((), dtype=torch.int64, device=self.device)
         self.bad_step = torch.full((len(self.names),), -1, dtype=torch.int64, device=self.device)
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All that :meth:`update` changes, in place."""
+        return self.sums, self.correct, self.bad_step
 
     def add(self, terms: Terms, logits: Tensor, labels: Tensor, step: int) -> None:
         """Count one step: its terms are weighted by its number of images."""
         if not self.names:
             self.names = list(terms)
-            self.clear()
+            self._make()
+        self.images += labels.shape[0]
+        self.update(terms, logits, labels, step)
+
+    def update(self, terms: Terms, logits: Tensor, labels: Tensor, step: int | Tensor) -> None:
+        """What of :meth:`add` is on the device; the images are then to be counted beside it."""
         values = torch.stack([terms[name].detach().to(self.dtype) for name in self.names])
-        count = labels.shape[0]
-        self.images += count
-        self.sums += values * count
+        self.sums += values * labels.shape[0]
         self.correct += (logits.argmax(dim=1) == labels).sum()
         new = (self.bad_step < 0) & ~torch.isfinite(values)
-        self.bad_step = torch.where(new, step, self.bad_step)
+        self.bad_step.copy_(torch.where(new, step, self.bad_step))
 
     def first_bad(self) -> tuple[str, int] | None:
         """The first term that was NaN or Inf, and its step."""
@@ -62,5 +79,5 @@ class TermMeter:
         if sums.shape != (len(names),) or correct.shape != () or images < 0:
             raise ValueError("the means of its loss terms do not fit their names")
         self.names = names
-        self.clear()
+        self._make()
         self.images, self.sums, self.correct = images, sums.to(self.device), correct.to(self.device)

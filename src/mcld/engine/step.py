@@ -1,16 +1,37 @@
 """One step of the optimizer, down the gradient of the loss, or down those of its parts."""
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.wrappers import _FabricModule, _FabricOptimizer
-from torch import nn
+from torch import Tensor, nn
 
 from mcld.assembly.parted import PartedSGD, loss_parts
+from mcld.data import Batch
 from mcld.distiller import Distilled
 from mcld.engine.ranks import sum_over_ranks
-from mcld.methods import Method
+from mcld.methods import Method, Outputs
+
+
+def step_inputs(batch: Batch, outputs: Outputs | None, *, progress: float, step: int) -> dict[str, Tensor | float]:
+    """What a step on logits reads, by name: tensors and numbers."""
+    given: dict[str, Tensor | float] = {"image": batch.image, "label": batch.label, "index": batch.index}
+    given |= {"progress": float(progress), "step": step}
+    if outputs is not None:
+        given["teacher"] = outputs.logits
+        if outputs.other is not None:
+            given["teacher second"] = outputs.other.logits
+    return given
+
+
+def outputs_of(given: Mapping[str, Tensor]) -> Outputs | None:
+    """The teacher's outputs among them."""
+    if "teacher" not in given:
+        return None
+    second = given.get("teacher second")
+    return Outputs(given["teacher"], other=None if second is None else Outputs(second))
 
 
 def forward_of(fabric: Fabric, module: _FabricModule, optimizer: torch.optim.Optimizer) -> AbstractContextManager[None]:
