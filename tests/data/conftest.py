@@ -35,5 +35,9 @@ def photos(tmp_path: Path, write_image: WriteImage) -> Path:
     for split, count in (("train", 12), ("val", 6)):
         for c, name in enumerate(("cat", "dog")):
             for i in range(count):
-                write_image(root / split / name / f"{i:02}.jpg", (40 + i, 36 + 2 * c), seed=100 * c + i)
+                write_image(
+                    root / split / name / f"{i:02}.jpg",
+                    (40 + i, 36 + 2 * c),
+                    seed=100 * c + i + (50 if split == "val" else 0),
+                )
     return root

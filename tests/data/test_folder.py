@@ -11,8 +11,8 @@ from PIL import Image
 
 import mcld.data.images as reading
 from mcld.data import FileSplit, load_data
-from mcld.data.folder import natural_size
 from mcld.data.images import decode, sort_out
+from mcld.data.listing import natural_size
 from mcld.errors import InputError
 
 WriteImage = Callable[..., None]
@@ -125,7 +125,14 @@ def test_one_folder_level_too_many(photos: Path) -> None:
     )
     for split in ("train", "val"):
         shutil.copytree(photos / split / "images", photos / split / "more")
-    data = load_data("folder", path=photos)
+    assert refusal(photos) == (
+        f"{photos}/train: all images lie a level deeper, as in images/cat/00.jpg: what is a class? Say "
+        "data.nested=upper ('images') or data.nested=lower ('images/cat')"
+    )
+    inner = load_data("folder", path=photos, nested="lower")
+    assert inner.info.classes == ("images/cat", "images/dog", "more/cat", "more/dog")
+    assert inner.train.labels.tolist() == [c for c in range(4) for _ in range(12)]
+    data = load_data("folder", path=photos, nested="upper")
     assert data.info.classes == ("images", "more")
     assert f"{photos}/val: all images lie a level deeper, as in images/cat/00.jpg; a class is the upper folder" in (
         data.notes

@@ -16,6 +16,7 @@ from mcld.assembly.optimizers import default_learning_rate
 from mcld.assembly.parted import PARTED, check_parts
 from mcld.assembly.plan import Plan, default_run_name, settle
 from mcld.assembly.sizes import fit_image_size
+from mcld.assembly.splits import reuse_split
 from mcld.assembly.stores import Places, choose_stores
 from mcld.configs.schema import Distill, RunSettings, Train
 from mcld.configs.values import with_values
@@ -91,8 +92,9 @@ def build_parts(settings: Train | Distill, objects: Objects = NO_OBJECTS, *, beg
     torch.set_num_threads(settings.threads or torch.get_num_threads())
     method = build_method(settings.method, objects) if isinstance(settings, Distill) else create_method("plain")
     settings, sized = (settings, []) if begun else fit_image_size(settings)
+    settings, split = (settings, []) if begun else reuse_split(settings)
     data, settings = build_data(settings, method, objects)
-    notes = [*data.notes, *sized, *many_threads(settings.threads)]
+    notes = [*split, *data.notes, *sized, *many_threads(settings.threads)]
     student_settings = settings.model if isinstance(settings, Train) else settings.student
     role = "model" if isinstance(settings, Train) else "student"
     torch.manual_seed(settings.seed)

@@ -75,6 +75,8 @@ def start(
             known = {**describe_environment(), "inputs": describe_inputs(parts), "plugins": plugins}
             run.write_json(run.environment, known)
             run.write_json(run.model, parts.student.spec.to_dict())
+            if parts.data.split_table:
+                atomic_write_text(run.split, parts.data.split_table)
             atomic_write_text(run.config, parts.plan.to_yaml())  # last: it is what makes the directory a run
 
     _on_first_rank(fabric, create)  # after all that can be wrong with the settings: it may replace another run

@@ -15,6 +15,7 @@ from mcld.configs.options import combined_options, logger_options, method_option
 from mcld.configs.values import check_meaning, convert, kind_of, leaves, with_values
 from mcld.configs.words import NAMED, full, read, value_of, word_of
 from mcld.configs.yaml_text import load_yaml
+from mcld.data.holdout import SPLIT_FILE
 from mcld.data.options import OwnData
 from mcld.errors import InputError
 from mcld.methods import method_class
@@ -171,9 +172,18 @@ def settings_from_yaml(file: Path, only: str | None = None) -> Settings:
         for group in NAMED:
             if not isinstance(node := loaded.get(group, None if group in needed else {}), dict):
                 raise InputError(f"{group} is {node!r}; expected a name and options")
-        return settings_from(command, {str(key): value for key, value in loaded.items() if key != RESOLVED})
+        asked = {str(key): value for key, value in loaded.items() if key != RESOLVED}
+        return settings_from(command, asked | {"data": _of_run(asked["data"], file)})
     except (ValueError, OverflowError) as error:  # an InputError is a ValueError
         raise InputError(f"{file} cannot be read: {error}") from error
+
+
+def _of_run(data: dict[str, Any], file: Path) -> dict[str, Any]:
+    """The data settings of a run as they hold for it now: with the split that it keeps, and what older ones assumed."""
+    if data.get("name") == "folder":
+        data = {"nested": "upper", **data}  # earlier versions did not ask
+    split = file.with_name(SPLIT_FILE)
+    return data | {"split": str(split)} if "split" in data and split.is_file() else data
 
 
 def read_facts(file: Path) -> dict[str, Any]:

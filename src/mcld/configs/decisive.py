@@ -15,7 +15,8 @@ NOT_DECISIVE = (
 
 
 MOVABLE = (
-    *("data.path", "data.train", "data.val", "data.download", "model.checkpoint", "student.checkpoint"),
+    *("data.path", "data.train", "data.val", "data.split", "data.nested", "data.download"),
+    *("model.checkpoint", "student.checkpoint"),
     *("model.name", "student.name", "teacher.name", "teacher.checkpoint", "teacher.store"),
     "report",
 )

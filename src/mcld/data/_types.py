@@ -138,12 +138,14 @@ class DataSet:
     """A data set ready for training: its description and its two splits.
 
     ``notes`` are lines for the user about what was found while reading it, such as images that were skipped.
+    ``split_table`` is the content of ``split.csv`` where mcld chose the split itself, for a run to keep.
     """
 
     info: DataInfo
     train: Split
     val: Split
     notes: tuple[str, ...] = ()
+    split_table: str = ""
 
     def to(self, device: torch.device | str) -> "DataSet":
         """The same data set with in-memory images on the device."""

@@ -3,23 +3,19 @@
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-
-import torch
+from typing import Annotated
 
 from mcld.data._classes import handful
-from mcld.data._types import DataInfo, DataSet
-from mcld.data.decoded import decoded_images
-from mcld.data.files import FileSplit, file_stats
+from mcld.data._types import DataSet
 from mcld.data.formats import is_image, suffix_of, suffixes
-from mcld.data.images import Reading, check_files, sort_out
-from mcld.data.options import DataOptions, Megapixels, Pixels
-from mcld.data.pixels import Depth, Peak, check_colour, depth_of
-from mcld.data.views import SeedViews
+from mcld.data.holdout import fraction_of
+from mcld.data.listing import Listing, listed_data
+from mcld.data.options import FileOptions
 from mcld.errors import InputError
 from mcld.files import home_path
-from mcld.options import MISSING, File
+from mcld.options import MISSING, File, one_of
 from mcld.registry import register_data
 from mcld.text import name_of
 
@@ -35,103 +31,56 @@ _JUNK = frozenset(
 
 
 @dataclass(frozen=True)
-class Listing:
-    """The image files of one split.
-
-    Attributes:
-        folder: the split's folder.
-        classes: names of its sub-folders, sorted.
-        files: paths relative to the folder, sorted within each class.
-        labels: positions in ``classes``, one per file.
-        notes: lines for the user: what is in the folder and was left out.
-    """
-
-    folder: Path
-    classes: list[str]
-    files: list[str]
-    labels: list[int]
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Folder(DataOptions):
-    """Your own images: ``train/`` and ``val/``, each with one sub-folder per class.
+class Folder(FileOptions):
+    """Your own images: one sub-folder per class, in ``train/`` and ``val/``, or without a split, with ``data.val=0.1``.
 
     Attributes:
         path: the folder that holds them.
         val: the sub-folder to validate on; by default the first there is of ``val``, ``valid``, ``validation`` and
-            ``dev``, and ``test`` only where there is none of them; large or small letters are the same.
-        image_size: pixels; by default the median short side of the training images, rounded down to a multiple of 32,
-            at most 224.
-        scale: the smallest share of an image's area that a random crop keeps. ImageNet recipes use 0.08; 0.35 is
-            milder, for sets of thousands of images.
-        cache: keep the decoded images in the user's cache folder: ``on``, ``off``, or ``auto``: where there is room on
-            the disk and in memory.
-        bits: of grey images with more than 8 bits: 8, 10, 12, 14 or 16; by default what the largest value needs.
-        max_megapixels: refuse larger images (decompression bombs), in millions of pixels.
+            ``dev``, and ``test`` only where there is none of them; large or small letters are the same. A number is the
+            share of the training images to hold out instead, such as 0.1: the same share of each class, equal files
+            together; the run keeps it in ``split.csv``. 1 takes all images, to evaluate.
+        nested: of class folders whose images all lie a level deeper: ``upper`` takes the upper folder for the class,
+            ``lower`` each inner one (``UPPER/LOWER``); by default that is asked.
     """
 
     path: File = MISSING
-    val: str | None = None
-    image_size: Pixels | None = None
-    scale: float = 0.35
-    cache: str = "auto"
-    bits: int | None = None
-    max_megapixels: Megapixels = 178
+    nested: Annotated[str, one_of("upper", "lower")] | None = None
 
 
 @register_data("folder", "image files, one sub-folder per class")
 def load(options: Folder) -> DataSet:
     """Image files of any size; the size of a view follows from the data, as do grey or colour, and the statistics.
 
-    Every file is decoded once at the first start, and the outcome is remembered. A few that cannot be read are skipped
-    and noted; more than 1% of a split is refused. Training images are shown as random resized crops, mirrored half of
-    the time, validation images as the central part: the short side resized to size · 256/224, then a central crop.
+    See :func:`mcld.data.listing.listed_data`.
 
     Raises:
         InputError: when the layout is another, a class is empty or in one split only, or too many images are damaged.
     """
-    root = find_root(options.path)
-    *parts, notes = find_splits(root, options.val)
-    checks = [check_files(str(part.folder), part.files, options.max_megapixels) for part in parts]
-    kept = []
-    for part, check in zip(parts, checks, strict=True):
-        rows, found = sort_out(str(part.folder), part.files, check.bad, check.several)
-        notes += part.notes + found
-        kept.append(select(part, rows))
-    depth, found = _depth(root, Peak.largest(check.peak for check in checks), options.bits)
-    size = options.image_size or natural_size(checks[0].short_side)
-    views = SeedViews(
-        size=size,
-        resize=round(size * 256 / 224),
-        mode="L" if all(check.grey for check in checks) else "RGB",
-        random=options.augment,
-        scale=options.scale,
-        policy=options.policy,
-    )
-    return file_data(
-        "folder",
-        parts[0].classes,
-        kept[0],
-        kept[1],
-        (checks[0].content, checks[1].content),
-        views,
-        options.cache,
-        Reading(depth, options.max_megapixels),
-        notes=notes + found,
-    )
+    root, share = find_root(options.path), fraction_of(options.val)
+    if share is None and options.split is None:
+        train, val, notes = find_splits(root, options.val, nested=options.nested)
+        return listed_data("folder", root, options, [train, val], notes)
+    whole, notes = find_whole(root, options.nested)
+    return listed_data("folder", root, options, [whole], notes)
 
 
-def _depth(root: Path, peak: Peak, bits: int | None) -> tuple[Depth | None, tuple[str, ...]]:
-    """How images with more than 8 bits are scaled, all alike, and what to say of it; None where there are none."""
-    depth = depth_of(peak, bits)
-    check_colour(peak, str(root), bits)
-    notes: tuple[str, ...] = ()
-    if peak.integer:
-        notes += (f"{root}: grey values reach {peak.integer:,} and are taken for {depth.bits} bits (data.bits)",)
-    if peak.real:
-        notes += (f"{root}: floats reach {peak.real:g} and are taken for values from 0 to {1 if depth.unit else 255}",)
-    return (depth if notes else None), notes
+def find_whole(root: Path, nested: str | None) -> tuple[Listing, tuple[str, ...]]:
+    """The images to split, and notes: those of ``train/``, or, where there is none, of the class folders.
+
+    Raises:
+        InputError: when there are neither.
+    """
+    splits = {name: named(root, names) for name, names in (("train", _TRAIN), ("val", _VAL), ("test", _TEST))}
+    if not splits["train"]:
+        if splits["val"] or splits["test"]:
+            raise InputError(
+                _no_splits(root, "expected train/CLASS/IMAGE, or class folders alone, to hold a part out of")
+            )
+        return list_classes(root, nested), ()
+    unread = [folder.name for names in (_VAL, _TEST) for folder in named(root, names)]
+    notes = (f"{root}: a part of {splits['train'][0].name!r} validates, and {handful(unread)} is not read",)
+    return list_classes(splits["train"][0], nested), notes if unread else ()
 
 
 def find_root(given: str) -> Path:
@@ -148,13 +97,16 @@ def find_root(given: str) -> Path:
     return root
 
 
-def find_splits(root: Path, val: str | None, *, test: bool = True) -> tuple[Listing, Listing, tuple[str, ...]]:
+def find_splits(
+    root: Path, val: str | None, *, test: bool = True, nested: str | None = "upper"
+) -> tuple[Listing, Listing, tuple[str, ...]]:
     """The training and the validation files below a folder, and notes for the user.
 
     Args:
         root: the folder that holds the splits.
         val: name of the validation folder; None for the usual names.
         test: whether test data may validate where there is no validation folder.
+        nested: see :class:`Folder`.
 
     Raises:
         InputError: when a split is missing, a class is empty, or the splits' classes differ.
@@ -167,16 +119,16 @@ def find_splits(root: Path, val: str | None, *, test: bool = True) -> tuple[List
             "figures on them are no test results; data.val=NAME takes another folder",
         )
     if not train or not vals:
-        raise InputError(
-            _no_splits(root, LAYOUT if val is None else f"expected train/CLASS/IMAGE and {val}/CLASS/IMAGE")
-        )
+        wanted = LAYOUT if val is None else f"expected train/CLASS/IMAGE and {val}/CLASS/IMAGE"
+        hold = test and val is None and (bool(train) or (not vals and _is_whole(root)))
+        raise InputError(_no_splits(root, wanted, hold_out=hold))
     for found in (train, vals):
         if len(found) > 1:
             others = ", ".join(repr(folder.name) for folder in found[1:])
             notes += (f"{root}: {found[0].name!r} is read, and {others} is not",)
     if train[0].samefile(vals[0]):
         notes += (f"{root}: validation is on the training images ({vals[0].name})",)
-    first, second = list_classes(train[0]), list_classes(vals[0])
+    first, second = list_classes(train[0], nested), list_classes(vals[0], nested)
     if first.classes != second.classes:
         missing = sorted(set(first.classes) - set(second.classes))
         extra = sorted(set(second.classes) - set(first.classes))
@@ -195,21 +147,34 @@ def named(root: Path, names: Sequence[str]) -> list[Path]:
     return found or [root / name for name in names if (root / name).is_dir()]
 
 
-def _no_splits(root: Path, wanted: str) -> str:
-    """What is there instead of the splits, and where they may be."""
+def _is_whole(root: Path) -> bool:
+    """Whether a folder holds class folders and no split: several folders that hold images themselves."""
+    folders = [entry for entry in root.iterdir() if entry.is_dir() and not is_junk(entry.name)]
+    return len(folders) > 1 and all(
+        any(suffix_of(entry.name) in suffixes() for entry in folder.iterdir()) for folder in folders
+    )
+
+
+def _no_splits(root: Path, wanted: str, *, hold_out: bool = False) -> str:
+    """What is there instead of the splits, and where they may be; ``hold_out`` says that one can be made."""
     present = sorted(entry.name for entry in root.iterdir())
     hint = ""
     if root.name.lower() in (*_TRAIN, *_VAL, *_TEST):
         hint = f"; is it data.path={root.parent}?"
     elif below := [folder for folder in present if (root / folder).is_dir() and named(root / folder, _TRAIN)]:
         hint = f"; is it data.path={root / below[0]}?"
-    return f"{root} holds {handful(present) if present else 'nothing'}; {wanted}{hint}"
+    make = ", or data.val=0.1 to hold out a tenth of the images for validation" if hold_out else ""
+    return f"{root} holds {handful(present) if present else 'nothing'}; {wanted}{make}{hint}"
 
 
-def list_classes(folder: Path) -> Listing:
+def list_classes(folder: Path, nested: str | None = "upper") -> Listing:
     """The image files below each sub-folder of a split's folder.
 
     Sub-folders whose names differ only in how their letters are composed are one class.
+
+    Args:
+        folder: that holds them.
+        nested: what a class is where all images lie a level deeper: the ``upper`` or each ``lower`` folder; None asks.
 
     Raises:
         InputError: when there are no sub-folders, one holds no image, or the classes seem to lie a level deeper.
@@ -252,7 +217,17 @@ def list_classes(folder: Path) -> Listing:
             f"{folder} holds one folder, {classes[0]!r}, and the images lie in its sub-folders ({handful(inner)}); "
             f"expected {folder.name}/CLASS/IMAGE: move them one level up"
         )
-    if deeper:
+    if deeper and nested is None and len({file.split("/")[1] for file in files}) > 1:
+        raise InputError(
+            f"{folder}: all images lie a level deeper, as in {files[0]}: what is a class? Say data.nested=upper "
+            f"({classes[0]!r}) or data.nested=lower ({'/'.join(files[0].split('/')[:2])!r})"
+        )
+    if deeper and nested == "lower":
+        inner = [name_of("/".join(file.split("/")[:2])) for file in files]
+        classes = sorted(set(inner))
+        order = sorted(range(len(files)), key=lambda i: (inner[i], files[i]))
+        files, labels = [files[i] for i in order], [classes.index(inner[i]) for i in order]
+    elif deeper:
         notes += (f"{folder}: all images lie a level deeper, as in {files[0]}; a class is the upper folder",)
     if others:
         notes += (f"{folder}: left out {_kinds(others)}",)
@@ -313,55 +288,3 @@ def _kinds(files: list[str]) -> str:
 def _is_within(path: Path, folder: Path) -> bool:
     """Whether a path is a folder or below it, all links followed."""
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
-
-
-def select(part: Listing, rows: list[int]) -> Listing:
-    """The listing with only the files at some positions.
-
-    Raises:
-        InputError: when a class is left without any.
-    """
-    if len(rows) == len(part.files):
-        return part
-    left = {part.labels[row] for row in rows}
-    for label, name in enumerate(part.classes):
-        if label not in left:
-            raise InputError(f"no image of class {name!r} in {part.folder} can be read; expected at least one")
-    return replace(part, files=[part.files[row] for row in rows], labels=[part.labels[row] for row in rows])
-
-
-def natural_size(short_side: int) -> int:
-    """The size of views for images with this median short side: a multiple of 32 up to 224, or the side if smaller."""
-    return min(224, short_side // 32 * 32) if short_side >= 32 else max(1, short_side)
-
-
-def file_data(
-    name: str,
-    classes: list[str],
-    train: Listing,
-    val: Listing,
-    content: tuple[str, str],
-    views: SeedViews,
-    cache: str,
-    reading: Reading,
-    *,
-    stats: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
-    notes: tuple[str, ...] = (),
-) -> DataSet:
-    """A data set of two splits of files; statistics are those of the training images unless given."""
-    splits = []
-    for part, shown, digest in ((train, views, content[0]), (val, replace(views, random=False), content[1])):
-        read = replace(reading, enough=shown.enough) if shown.random else reading
-        decoded, found = decoded_images(cache, str(part.folder), part.files, views.mode, read)
-        notes += found
-        files, labels = tuple(part.files), torch.tensor(part.labels)
-        splits.append(FileSplit(str(part.folder), files, labels, shown, digest, decoded, read))
-    mean, std = stats or file_stats(splits[0])
-    channels = 3 if views.mode == "RGB" else 1
-    plain = replace(views.plain, depth=reading.depth)
-    return DataSet(
-        info=DataInfo(name, tuple(classes), channels, (views.size, views.size), mean, std, plain),
-        train=splits[0],
-        val=splits[1],
-        notes=notes,
-    )

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from mcld.data._types import DataSet
 from mcld.data.cache import listing_key
-from mcld.data.folder import Listing, file_data, find_root, find_splits, list_images, named, select
+from mcld.data.folder import find_root, find_splits, list_images, named
 from mcld.data.images import Reading, check_files, check_there, sort_out
+from mcld.data.listing import Listing, file_data, select
 from mcld.data.options import DataOptions, Megapixels, Pixels
 from mcld.data.views import SeedViews
 from mcld.errors import InputError

@@ -5,7 +5,7 @@ import io
 import os
 import stat
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, TypeVar
@@ -61,6 +61,7 @@ class Check:
         content: a hex digest of the readable files' bytes, in order.
         peak: the largest values of images with more than 8 bits.
         several: the readable files that hold several pictures, of which the first is used.
+        digests: a hex digest of each readable file's bytes, in order.
     """
 
     bad: dict[str, str]
@@ -69,6 +70,15 @@ class Check:
     content: str
     peak: Peak
     several: tuple[str, ...] = ()
+    digests: tuple[str, ...] = ()
+
+
+def content_of(digests: Iterable[str]) -> str:
+    """One hex digest of those of several files."""
+    content = hashlib.sha256()
+    for digest in digests:
+        content.update(bytes.fromhex(digest))
+    return content.hexdigest()
 
 
 def decode(
@@ -168,21 +178,19 @@ def check_files(root: str, files: Sequence[str], megapixels: int = MEGAPIXELS) -
     def compute() -> dict[str, object]:
         looks = in_threads(lambda file: _look(root, file, megapixels), files)
         good = [look for look in looks if not look.reason]
-        content = hashlib.sha256()
-        for look in good:
-            content.update(look.digest)
         return {
             "bad": {file: look.reason for file, look in zip(files, looks, strict=True) if look.reason},
             "grey": all(look.grey for look in good),
             "short_side": int(statistics.median_low([look.side for look in good])) if good else 0,
-            "content": content.hexdigest(),
+            "digests": [look.digest.hex() for look in good],
             "peak": asdict(Peak.largest(look.peak for look in good)),
             "several": [file for file, look in zip(files, looks, strict=True) if look.several],
         }
 
-    found = remembered("images", listing_key(root, files, "images", 3, megapixels), compute)
-    values = (found["bad"], bool(found["grey"]), int(found["short_side"]), str(found["content"]))
-    return Check(*values, Peak(**found["peak"]), tuple(found["several"]))
+    found = remembered("images", listing_key(root, files, "images", 4, megapixels), compute)
+    digests = tuple(found["digests"])
+    values = (found["bad"], bool(found["grey"]), int(found["short_side"]), content_of(digests))
+    return Check(*values, Peak(**found["peak"]), tuple(found["several"]), digests)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from mcld.data.policies import POLICIES
-from mcld.options import MISSING, OBJECT, between, one_of
+from mcld.options import MISSING, OBJECT, File, between, one_of
 
 Policy = Annotated[str, one_of(*POLICIES)]
 Pixels = Annotated[int, between(1, 8192)]
@@ -33,6 +33,35 @@ class DataOptions:
     policy: Policy = "none"
     second_policy: Policy | None = None
     workers: Annotated[int, between(0, 256)] | None = None
+
+
+@dataclass(frozen=True)
+class FileOptions(DataOptions):
+    """What data sets of image files have.
+
+    Attributes:
+        val: the share of the images to hold out for validation, such as 0.1: the same share of each class, equal files
+            together; the run keeps it in ``split.csv``. 1 takes all images, to evaluate.
+        val_seed: of the choice of these.
+        split: take the split of an earlier run: its directory, or its ``split.csv``.
+        image_size: pixels; by default the median short side of the training images, rounded down to a multiple of 32,
+            at most 224.
+        scale: the smallest share of an image's area that a random crop keeps. ImageNet recipes use 0.08; 0.35 is
+            milder, for sets of thousands of images.
+        cache: keep the decoded images in the user's cache folder: ``on``, ``off``, or ``auto``: where there is room on
+            the disk and in memory.
+        bits: of grey images with more than 8 bits: 8, 10, 12, 14 or 16; by default what the largest value needs.
+        max_megapixels: refuse larger images (decompression bombs), in millions of pixels.
+    """
+
+    val: str | None = None
+    val_seed: Annotated[int, between(0, 2**63 - 1)] = 0
+    split: File | None = None
+    image_size: Pixels | None = None
+    scale: float = 0.35
+    cache: str = "auto"
+    bits: int | None = None
+    max_megapixels: Megapixels = 178
 
 
 @dataclass(frozen=True)

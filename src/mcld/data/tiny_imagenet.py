@@ -12,9 +12,10 @@ from mcld.data._classes import handful
 from mcld.data._types import DataSet
 from mcld.data.cache import cache_dir, listing_key
 from mcld.data.download import Archive, locate
-from mcld.data.folder import Listing, list_images, select
+from mcld.data.folder import list_images
 from mcld.data.imagenet import class_names
 from mcld.data.images import check_files, in_threads, read_image, sort_out
+from mcld.data.listing import Listing, select
 from mcld.data.memory import tensor_data
 from mcld.data.options import DataOptions, Pixels
 from mcld.errors import InputError

@@ -27,6 +27,7 @@ RUN = Owned(
         "log.txt",
         "answers.npz",
         "report.html",
+        "split.csv",
         "figures",
         "checkpoints",
         "tensorboard",
@@ -48,6 +49,7 @@ class RunDirectory:
     ``metrics.csv``           one row per epoch
     ``summary.json``          last and best accuracy, every term's curve, costs
     ``model.json``            what rebuilds the network: architecture, classes, normalisation
+    ``split.csv``             which images it trained and validated on, where mcld held a part out itself
     ``last.safetensors``      its weights after the last epoch
     ``best.safetensors``      its weights after the epoch with the best validation top-1
     ``log.txt``               what the terminal said
@@ -71,6 +73,7 @@ class RunDirectory:
         self.log = self.path / "log.txt"
         self.answers = self.path / "answers.npz"
         self.report = self.path / "report.html"
+        self.split = self.path / "split.csv"
         self.figures = self.path / "figures"
         self.checkpoints = self.path / "checkpoints"
         self.tensorboard = self.path / "tensorboard"

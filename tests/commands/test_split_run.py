@@ -1,0 +1,64 @@
+"""A folder without a split: the run keeps the one that was made, and it holds for what comes after."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+Mcld = Callable[..., tuple[int, str, str]]
+TRAIN = ("schedule.epochs=1", "data.batch_size=16", "data.workers=0", "threads=1", "report=false")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    root = tmp_path / "photos"
+    for c, name in enumerate(("cat", "dog")):
+        (root / name).mkdir(parents=True)
+        for i in range(16):
+            pixels = np.random.default_rng(100 * c + i).integers(0, 100, (10, 10, 3), dtype=np.uint8)
+            pixels[..., c] += 150
+            Image.fromarray(pixels).save(root / name / f"{i:02}.png")
+    return root
+
+
+def inputs(run: Path) -> dict[str, str]:
+    found: dict[str, str] = json.loads((run / "environment.json").read_text())["inputs"]
+    return found
+
+
+def test_the_split_of_a_run_holds(photos: Path, mcld: Mcld, tmp_path: Path) -> None:
+    data = ["data=folder", f"data.path={photos}", "data.val=0.25"]
+    status, out, err = mcld("train", *data, "model=resnet8", *TRAIN, "schedule.epochs=2", f"run={tmp_path / 'a'}")
+    assert status == 0, err
+    assert "8 of 32 images are held out for validation (data.val=0.25)" in out
+    table = (tmp_path / "a" / "split.csv").read_text()
+    assert table.count(",val") == 8
+    assert table.count(",train") == 24
+    for c, name in enumerate(("cat", "dog")):  # with these the choice by content alone would be another
+        for i in range(40):
+            pixels = np.random.default_rng(900 + 50 * c + i).integers(0, 255, (10, 10, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(photos / name / f"new{i:02}.png")
+    status, out, err = mcld("evaluate", str(tmp_path / "a"))
+    assert status == 0, err
+    top1 = re.findall(r"top-1 ([\d.]+)%.* on 8 images", out)
+    summary = json.loads((tmp_path / "a" / "summary.json").read_text())
+    assert [float(value) for value in top1] == [pytest.approx(100 * summary["last"]["top1"], abs=0.01)]
+    status, out, err = mcld("resume", str(tmp_path / "a"))
+    assert status == 0, err
+    status, out, err = mcld(
+        *("distill", *data, f"teacher={tmp_path / 'a'}", "student=resnet8", "method=kd", *TRAIN),
+        *(f"run={tmp_path / 'b'}", "teacher.allow_near_chance=true"),
+    )
+    assert status == 0, err
+    assert f"teacher {tmp_path / 'a'} was trained on a part of these images: its split is used, not data.val" in out
+    assert inputs(tmp_path / "b")["validation data"] == inputs(tmp_path / "a")["validation data"]
+    assert (tmp_path / "b" / "split.csv").read_text() == table
+    shutil.rmtree(tmp_path / "a")  # the student's run has its own
+    status, out, err = mcld("evaluate", str(tmp_path / "b"))
+    assert status == 0, err
+    assert "on 8 images" in out
