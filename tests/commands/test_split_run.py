@@ -62,3 +62,39 @@ def test_the_split_of_a_run_holds(photos: Path, mcld: Mcld, tmp_path: Path) -> N
     status, out, err = mcld("evaluate", str(tmp_path / "b"))
     assert status == 0, err
     assert "on 8 images" in out
+
+
+def test_a_path_alone_is_seen_and_said(photos: Path, mcld: Mcld, tmp_path: Path) -> None:
+    status, out, err = mcld("train", "data=photos", "data.val=0.25", "model=resnet8", *TRAIN, "run=a")
+    assert status == 0, err
+    assert "data folder data.path=photos: 24 training and 8 validation images, 2 classes" in out
+    shutil.copytree(photos / "dog", tmp_path / "test" / "dog")  # of one class there is nothing to test on
+    status, out, err = mcld("evaluate", "a", "test")
+    assert status == 0, err
+    assert f"16 images of {tmp_path / 'test'}" in out or "16 images of ./test" in out or "16 images of test" in out
+    assert "on 16 images" in out
+    assert "(0 of 0)" not in out
+    (tmp_path / "test" / "dog").rename(tmp_path / "test" / "emu")
+    status, out, err = mcld("evaluate", "a", "test")
+    assert (status, out) == (2, "")
+    assert "test has folders that are none of the 2 classes ('cat', 'dog'): 'emu'; expected CLASS/IMAGE" in err
+    assert "nowhere is not there; expected a folder of images" in mcld("evaluate", "a", "nowhere")[2]
+
+
+def test_paths_that_are_no_data(mcld: Mcld, tmp_path: Path, arrays: list[str]) -> None:
+    (tmp_path / "notes.txt").touch()
+    for word, said in (
+        ("data=./digits", "data=./digits is not there; expected a folder of images"),
+        ("data=notes.txt", "data=notes.txt is a file; expected a folder of images"),
+    ):
+        status, _, err = mcld("train", word, "model=resnet8")
+        assert status == 2
+        assert said in err
+    files = {word.partition("=")[0]: word.partition("=")[2] for word in arrays}
+    (tmp_path / "both").mkdir()
+    shutil.copy(files["data.train"], tmp_path / "both" / "train.npz")
+    assert "is one npz file; expected two: data=arrays" in mcld("train", "data=both/train.npz", "model=resnet8")[2]
+    shutil.copy(files["data.val"], tmp_path / "both" / "val.npz")
+    status, out, err = mcld("train", "data=both", "model=resnet8", "--cfg", "job")
+    assert status == 0, err
+    assert "name: arrays" in out

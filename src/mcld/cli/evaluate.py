@@ -6,10 +6,12 @@ from pathlib import Path
 
 from mcld.cli.main import Parser, split_words
 from mcld.errors import InputError
+from mcld.files import home_path
 
 EPILOG = """\
 RUN is a run directory, or the name of a model together with model.checkpoint=FILE.
-Without data= a run is evaluated on the validation data that it was trained with.
+FOLDER holds images to evaluate on: class folders alone, or with a split of which the validation images count.
+Without it and data= a run is evaluated on the validation data that it was trained with.
 Settings: data=NAME and data.KEY=VALUE, device=, threads=, precision=; for a run model.weights=last or best; for a model
 model.checkpoint=FILE or model.pretrained=true, model.options.KEY=, model.mean=[...] and model.std=[...].
 """
@@ -21,12 +23,14 @@ KEYS = (
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
-    parser = Parser("evaluate", "RUN [data=NAME] [key=value ...] [--out FOLDER] [--force]", EPILOG)
+    parser = Parser("evaluate", "RUN [FOLDER | data=NAME] [key=value ...] [--out FOLDER] [--force]", EPILOG)
     parser.add_argument("words", nargs="*", metavar="RUN | key=value", help="a run directory or a model, then settings")
     parser.add_argument("--out", metavar="FOLDER", help="write the confusion matrix and the classes there, as CSV")
     parser.add_argument("--force", action="store_true", help="replace those that are there")
     given = parser.parse_intermixed_args(list(arguments))
     networks, settings_words = split_words(given.words, KEYS)
+    if len(networks) == 2 and not any(word.startswith("data=") for word in settings_words):
+        settings_words.append(f"data={_place(networks.pop())}")
     if len(networks) != 1:
         said = f"{len(networks)} networks ({' '.join(networks)})" if networks else "no network"
         raise InputError(f"{said} in the command; expected a run directory or a model: mcld evaluate RUN data=NAME")
@@ -59,6 +63,17 @@ def main(arguments: Sequence[str]) -> int:
     for line in write_tables(found, out) if out is not None else []:
         display.line(line)
     return 0
+
+
+def _place(given: str) -> str:
+    """The path of images beside the network; never a data set's name, which is said with ``data=``.
+
+    Raises:
+        InputError: when there is nothing.
+    """
+    if not home_path(given).exists():
+        raise InputError(f"{given} is not there; expected a folder of images: mcld evaluate RUN FOLDER, or data=NAME")
+    return given if "/" in given else f"./{given}"
 
 
 def _as_words(options: object) -> list[str]:

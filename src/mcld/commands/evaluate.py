@@ -12,7 +12,9 @@ from mcld.assembly.parts import build_parts
 from mcld.commands.run import describe_network, launch
 from mcld.configs.compose import settings_from_yaml
 from mcld.configs.schema import Train
+from mcld.configs.values import with_values
 from mcld.data import DataSet, FileSplit
+from mcld.data.folder import Folder, lacks_split
 from mcld.data.options import DataOptions
 from mcld.display import Display
 from mcld.engine.ranks import large_batch, network_outputs
@@ -20,7 +22,8 @@ from mcld.errors import InputError, RunError
 from mcld.evaluation import measure
 from mcld.evaluation.calibration import calibration_error
 from mcld.evaluation.classes import Evaluation
-from mcld.files import atomic_write_text
+from mcld.files import atomic_write_text, home_path
+from mcld.models.network import ModelSpec
 from mcld.plugins import check_plugins
 from mcld.runs import RunDirectory
 from mcld.text import csv_text
@@ -42,6 +45,24 @@ def run_data(path: str | os.PathLike[str]) -> DataOptions:
     return data
 
 
+def on_all_images(settings: Train) -> Train:
+    """The settings with all images of a folder to evaluate on, where it has no split; its classes are the run's.
+
+    Raises:
+        InputError: for a run directory that cannot be read.
+    """
+    data = settings.data
+    if not isinstance(data, Folder) or data.val is not None or data.split is not None:
+        return settings
+    if not lacks_split(home_path(data.path)):
+        return settings
+    values: dict[str, object] = {"data.val": "1"}
+    if RunDirectory.is_run(settings.model.name) and data.classes is None:
+        run = RunDirectory.open(settings.model.name)
+        values["data.classes"] = ModelSpec.from_dict(run.read_json(run.model)).classes or None
+    return with_values(settings, values)
+
+
 def evaluate_network(settings: Train, display: Display, objects: Objects = NO_OBJECTS) -> Evaluation:
     """Evaluate ``settings.model`` on the validation data of ``settings.data`` and print what came out.
 
@@ -49,7 +70,7 @@ def evaluate_network(settings: Train, display: Display, objects: Objects = NO_OB
         RunError: when the answers are no numbers.
         InputError: when the network and the data do not fit.
     """
-    parts = build_parts(settings, objects)
+    parts = build_parts(on_all_images(settings), objects)
     fabric = launch(parts.settings)
     parts = parts.on(fabric.device)
     for line in [*parts.plan.notes, describe_evaluated(parts.data)]:

@@ -20,7 +20,7 @@ from mcld.commands.finish import finish, next_lines, summary_lines, write_report
 from mcld.configs.compose import RESOLVED, read_facts, settings_from_yaml
 from mcld.configs.schema import Distill, RunSettings, Train
 from mcld.configs.values import with_values
-from mcld.data import DataInfo, DataSet
+from mcld.data import DataInfo, DataOptions, DataSet
 from mcld.display import Display
 from mcld.distributed import leave_in_order
 from mcld.engine.checkpoint import keep_newest
@@ -253,7 +253,7 @@ def judge_teacher(
 
 def describe_parts(parts: Parts) -> list[str]:
     """Lines about the data and the networks."""
-    lines = [describe_data(parts.data)]
+    lines = [describe_data(parts.data, where_from(parts.settings.data))]
     for role, network in (("teacher", parts.teacher), ("student", parts.student)):
         if network is not None:
             name = "model" if isinstance(parts.settings, Train) else role
@@ -261,13 +261,19 @@ def describe_parts(parts: Parts) -> list[str]:
     return lines
 
 
-def describe_data(data: DataSet) -> str:
+def where_from(options: DataOptions) -> str:
+    """Where a data set lies, as its settings say it: what ``data=PATH`` was taken for."""
+    given = {key: getattr(options, key) for key in places(type(options)) if key != "split"}
+    return "".join(f" data.{key}={value}" for key, value in given.items() if value is not None)
+
+
+def describe_data(data: DataSet, where: str = "") -> str:
     """A line about the images, and the views of them that a run shows."""
     info = data.info
     size = "×".join(str(side) for side in info.image_size)
     channels = "1 channel" if info.channels == 1 else f"{info.channels} channels"
     return (
-        f"data {info.name}: {len(data.train):,} training and {len(data.val):,} validation images, "
+        f"data {info.name}{where}: {len(data.train):,} training and {len(data.val):,} validation images, "
         f"{len(info.classes)} classes, {size} px, {channels}; {data.train.views.description}"
     )
 

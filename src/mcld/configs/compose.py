@@ -12,6 +12,7 @@ import yaml
 from mcld.configs import schema
 from mcld.configs.expand import expand
 from mcld.configs.options import combined_options, logger_options, method_options
+from mcld.configs.places import with_data_seen
 from mcld.configs.values import check_meaning, convert, kind_of, leaves, with_values
 from mcld.configs.words import NAMED, full, read, value_of, word_of
 from mcld.configs.yaml_text import load_yaml
@@ -40,7 +41,7 @@ def compose(command: Command, words: Sequence[str]) -> Settings:
     Raises:
         InputError: one line naming the word that cannot be right, and the nearest right one.
     """
-    texts = read(words)
+    texts = {key: str(value) for key, value in with_data_seen(read(words)).items()}
     return settings_from(command, read_values(command, expand(command, texts) | texts))
 
 
@@ -80,6 +81,7 @@ def settings_from(command: Command, asked: Mapping[str, Any]) -> Settings:
     Raises:
         InputError: naming the key that cannot be right, and the nearest right one.
     """
+    asked = with_data_seen(asked)
     settings = default_settings(command, asked)
     known = {key: kind for key, kind, _ in leaves(settings)}
 

@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -40,11 +40,14 @@ class Folder(FileOptions):
             ``dev``, and ``test`` only where there is none of them; large or small letters are the same. A number is the
             share of the training images to hold out instead, such as 0.1: the same share of each class, equal files
             together; the run keeps it in ``split.csv``. 1 takes all images, to evaluate.
+        classes: the names of all classes in their order, where the folder holds some of them only; by default what it
+            holds, in the order of their names.
         nested: of class folders whose images all lie a level deeper: ``upper`` takes the upper folder for the class,
             ``lower`` each inner one (``UPPER/LOWER``); by default that is asked.
     """
 
     path: File = MISSING
+    classes: list[str] | None = None
     nested: Annotated[str, one_of("upper", "lower")] | None = None
 
 
@@ -59,10 +62,41 @@ def load(options: Folder) -> DataSet:
     """
     root, share = find_root(options.path), fraction_of(options.val)
     if share is None and options.split is None:
-        train, val, notes = find_splits(root, options.val, nested=options.nested)
-        return listed_data("folder", root, options, [train, val], notes)
-    whole, notes = find_whole(root, options.nested)
-    return listed_data("folder", root, options, [whole], notes)
+        *parts, notes = find_splits(root, options.val, nested=options.nested)
+    else:
+        *parts, notes = find_whole(root, options.nested)
+    parts = [with_classes(part, options.classes) for part in parts] if options.classes else parts
+    return listed_data("folder", root, options, parts, notes)
+
+
+def with_classes(part: Listing, classes: Sequence[str]) -> Listing:
+    """The listing with its files' labels among these classes, of which it may lack some.
+
+    Raises:
+        InputError: when it has another.
+    """
+    names = [name_of(name) for name in classes]
+    if unknown := [name for name in part.classes if name not in names]:
+        raise InputError(
+            f"{part.folder} has folders that are none of the {len(names)} classes ({handful(names)}): "
+            f"{handful(unknown)}; expected CLASS/IMAGE with these"
+        )
+    return replace(part, classes=names, labels=[names.index(part.classes[label]) for label in part.labels])
+
+
+def lacks_split(place: Path) -> bool:
+    """Whether a folder holds no folder of a split: class folders alone, if anything."""
+    return place.is_dir() and not named(place, (*_TRAIN, *_VAL, *_TEST))
+
+
+def find_npz(place: Path) -> tuple[Path | None, Path | None]:
+    """The npz files with the training and the validation images in a folder, by their names."""
+    files = {file.name.lower(): file for file in sorted(place.glob("*.[nN][pP][zZ]"))}
+    train, val = (
+        next((files[f"{name}.npz"] for name in names if f"{name}.npz" in files), None)
+        for names in (_TRAIN, (*_VAL, *_TEST))
+    )
+    return train, val
 
 
 def find_whole(root: Path, nested: str | None) -> tuple[Listing, tuple[str, ...]]:

@@ -152,7 +152,7 @@ def select(part: Listing, rows: list[int]) -> Listing:
         return part
     left = {part.labels[row] for row in rows}
     for label, name in enumerate(part.classes):
-        if label not in left:
+        if label not in left and label in part.labels:
             raise InputError(f"no image of class {name!r} in {part.folder} can be read; expected at least one")
     return _rows(part, rows)
 
