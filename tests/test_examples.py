@@ -64,7 +64,7 @@ def test_plain_loop(example: ModuleType, teacher: nn.Module) -> None:
 
 @pytest.mark.parametrize("example", ["accelerate_loop"], indirect=True)
 def test_accelerate(example: ModuleType, teacher: nn.Module) -> None:
-    student, losses = example.train(teacher, steps=45, cpu=True)
+    student, losses = example.train(teacher, steps=75, cpu=True)
     assert falls(losses)
     assert top1(student) > 0.5
 
@@ -95,7 +95,7 @@ def test_lightning(example: ModuleType, teacher: nn.Module, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("example", ["hf_trainer"], indirect=True)
 def test_hugging_face(example: ModuleType, teacher: nn.Module, tmp_path: Path) -> None:
-    trainer = example.train(teacher, str(tmp_path / "run"), steps=60)
+    trainer = example.train(teacher, str(tmp_path / "run"), steps=100)
     found = trainer.evaluate()
     assert found["eval_top1"] > 0.3
     trainer.model.student.save_pretrained(tmp_path / "student")

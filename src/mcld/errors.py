@@ -67,7 +67,7 @@ def explain(error: Exception) -> tuple[str, int, bool]:
     return f"{type(error).__name__}: {text.splitlines()[0] if text else 'no reason given'}", 1, False
 
 
-def did_you_mean(given: object, known: Iterable[str], *, most: int = 1, cutoff: float = 0.6) -> str:
+def did_you_mean(given: object, known: Iterable[str], *, most: int = 1, cutoff: float = 0.5) -> str:
     """``"did you mean 'a' or 'b'? "``: the known names that are nearest, upper and lower case alike; "" without one.
 
     Args:

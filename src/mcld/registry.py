@@ -88,8 +88,8 @@ class Registry(Generic[T]):
         if present is not None and _where(present.source) != _where(source):  # else it is the same, defined anew
             raise self._clash(name, _place(present.source), _place(source))
         module = _where(source).partition(":")[0]
-        if name in self._lazy_files() and module != f"{self.home}.{name}":
-            raise self._clash(name, f"mcld ({self.home}.{name})", _place(source))
+        if name in self._lazy_files() and module != _module(self.home, name):
+            raise self._clash(name, f"mcld ({_module(self.home, name)})", _place(source))
         self._entries[name] = _Entry(item, source)
 
     def names(self) -> list[str]:
@@ -174,15 +174,15 @@ class Registry(Generic[T]):
     def _load(self, name: str) -> T:
         """The item of a file of ours or of an entry point that has the name."""
         points = [point for point in self._points() if point.name == name and point.attr]
-        claims = [f"mcld ({self.home}.{name})"] if name in self._lazy_files() else []
+        claims = [f"mcld ({_module(self.home, name)})"] if name in self._lazy_files() else []
         claims += [_package(point) for point in points]
         if len(claims) > 1:
             raise self._clash(name, claims[0], claims[1])
         if not points:
             if name not in self._entries:
-                importlib.import_module(f"{self.home}.{name}")
+                importlib.import_module(_module(self.home, name))
             if name not in self._entries:
-                raise TypeError(f"{self.home}.{name} registers no {self.kind} of that name")
+                raise TypeError(f"{_module(self.home, name)} registers no {self.kind} of that name")
             return self._entries[name].item
         source = self._import(points[0])
         present = self._entries.get(name)
@@ -227,7 +227,7 @@ class Registry(Generic[T]):
         return _entry_points(self.group, tuple(sys.path))
 
     def _lazy_files(self) -> frozenset[str]:
-        return _files(self.home) if self.named_by_file else frozenset()
+        return frozenset(file.replace("_", "-") for file in _files(self.home)) if self.named_by_file else frozenset()
 
 
 @functools.cache
@@ -236,6 +236,11 @@ def _files(home: str) -> frozenset[str]:
     spec = importlib.util.find_spec(home)
     places = spec.submodule_search_locations if spec is not None else None
     return frozenset(found.name for found in pkgutil.iter_modules(places) if not found.name.startswith("_"))
+
+
+def _module(home: str, name: str) -> str:
+    """The file that holds what is called so: ``onnx-int8`` is in ``onnx_int8.py``."""
+    return f"{home}.{name.replace('-', '_')}"
 
 
 @functools.lru_cache(maxsize=32)
@@ -275,7 +280,7 @@ MODELS: "Registry[ModelEntry]" = Registry(
 
 LOGGERS: "Registry[type[Logger]]" = Registry("logger", "mcld.loggers", "mcld.loggers")
 DATA: "Registry[DataEntry]" = Registry("data set", "mcld.data", "mcld.data", named_by_file=False)
-EXPORTS: "Registry[type[Export]]" = Registry("export format", "mcld.exports", "mcld.exports", named_by_file=False)
+EXPORTS: "Registry[type[Export]]" = Registry("export format", "mcld.exports", "mcld.exports")
 
 
 def register_logger(name: str) -> Callable[[ClassT], ClassT]:

@@ -241,7 +241,7 @@ def test_a_sweep_makes_one_run_for_each_combination(mcld: Mcld, arrays: list[str
     status, _, err = mcld(*words, "-m", "seed=0,1", "optimizer=sgd,adamw")
     assert status == 0, err
     runs = sorted(path.name for path in (tmp_path / "sweep").iterdir() if path.is_dir())
-    assert runs == [f"optimizer.name={name},seed={seed}" for name in ("adamw", "sgd") for seed in (0, 1)]
+    assert runs == [f"optimizer={name},seed={seed}" for name in ("adamw", "sgd") for seed in (0, 1)]
     assert all(RunDirectory(tmp_path / "sweep" / name).summary.exists() for name in runs)
     status, _, err = mcld(*words, "-m", "seed=2,x")
     assert status == 2

@@ -173,7 +173,7 @@ def test_a_run_tells_of_a_flipped_byte_and_computes_it_again(
         (["schedule.epochs=3"], "schedule.epochs=3: there is no such setting here"),
         (["seed=1"], "seed=1: there is no such setting here"),
         (["runs/t"], "cannot read 'runs/t'; expected key=value, such as teacher=runs/t"),
-        (["teacher.views=1,2"], "expected one value"),
+        (["teacher.views=1,2"], "teacher.views=1,2: expected an integer, not '1,2'"),
     ],
 )
 @pytest.mark.parametrize("check", [[], ["--check"]])

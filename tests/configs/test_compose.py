@@ -114,7 +114,7 @@ def test_plain_training_needs_no_teacher() -> None:
         ("data=digit", "data=digit: there is no data set 'digit'; did you mean 'digits'"),
         ("method.categoy.weight=2", "did you mean 'method.category.weight'"),
         ("method.category=2", "'method.category' holds several settings; expected method.category.SETTING=VALUE"),
-        ("seed=0,1", "seed=0,1: expected an integer, not '0,1'; for a run with each of several values add -m"),
+        ("seed=0,1", "seed=0,1: expected an integer, not '0,1'; a run with each of several values: mcld distill -m"),
         ("optimizer.lr=1", "did you mean 'schedule.lr'"),
         ("student={name:resnet8,optoins:{}}", "there is no setting 'student.optoins'; did you mean 'student.options'"),
         ("run=x${y}", r"\$\{y\}: there is no setting 'y' that"),

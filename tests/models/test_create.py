@@ -171,12 +171,12 @@ def test_pretrained_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(*_args: Any, **_options: Any) -> nn.Module:
         raise ConnectionError("no route\nto host")
 
+    monkeypatch.setattr("mcld.models._hub._answers", lambda _: True)
     monkeypatch.setattr(timm, "create_model", unreachable)
     monkeypatch.setattr(torchvision.models, "get_model", unreachable)
     for name in ("timm/resnet18", "torchvision/resnet18"):
-        with pytest.raises(
-            InputError, match=f"cannot make {name} with pretrained.*no route to host.*give a checkpoint"
-        ):
+        expected = f"{name}: its pretrained weights cannot be had .*no route to host.*give a file: checkpoint=FILE"
+        with pytest.raises(InputError, match=expected):
             create_model(name, 10, pretrained=True)
 
 

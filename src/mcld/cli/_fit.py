@@ -30,6 +30,9 @@ def fit(command: Any, arguments: Sequence[str], usage: str) -> int:
     given = parser.parse_intermixed_args(list(arguments))
     jobs: dict[str, list[str]] = {"": given.words}
 
+    from mcld.configs.first_look import check_keys
+
+    check_keys(command, given.words)
     from mcld.configs.compose import compose
 
     if given.multirun:

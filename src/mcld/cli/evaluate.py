@@ -35,17 +35,19 @@ def main(arguments: Sequence[str]) -> int:
         said = f"{len(networks)} networks ({' '.join(networks)})" if networks else "no network"
         raise InputError(f"{said} in the command; expected a run directory or a model: mcld evaluate RUN data=NAME")
 
+    from mcld.runs import RunDirectory
+
+    network = networks[0]
+    if not RunDirectory.is_run(network) and not any(word.startswith("data=") for word in settings_words):
+        raise InputError(f"{network} is no run directory; say what to evaluate it on: data=NAME")
+
     from mcld.commands.evaluate import check_out, evaluate_network, run_data, write_tables
     from mcld.configs.compose import compose
     from mcld.configs.schema import Train
     from mcld.display import Display
-    from mcld.runs import RunDirectory
 
-    network = networks[0]
     words = [f"model={network}", *settings_words]
     if not any(word.startswith("data=") for word in settings_words):
-        if not RunDirectory.is_run(network):
-            raise InputError(f"{network} is no run directory; say what to evaluate it on: data=NAME")
         settings = compose("train", ["data=digits", *(w for w in words if not w.startswith("data."))])
         settings = replace(settings, data=run_data(network))
         if any(word.startswith("data.") for word in words):

@@ -37,6 +37,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--force", action="store_true", help="replace what is there")
     given = parser.parse_args(list(arguments))
 
+    from mcld.registry import EXPORTS
+    from mcld.runs import RunDirectory
+
+    if given.format not in EXPORTS.names():  # said before anything big is imported
+        raise EXPORTS.unknown(given.format)
+    RunDirectory.open(given.run)
+
     from mcld.commands.export import export_run
 
     export_run(

@@ -21,8 +21,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("name", nargs="?", metavar="NAME", help="show this method's formula and options")
     given = parser.parse_args(list(arguments))
 
-    from mcld.methods import method_class
     from mcld.registry import METHODS
+
+    if given.name is not None and given.name not in METHODS.names():  # said before anything big is imported
+        raise METHODS.unknown(given.name)
+
+    from mcld.methods import method_class
 
     if given.name is None:
         rows = [("name", "family", "needs", "year", "what it does", "paper")]

@@ -96,7 +96,8 @@ def settings_from(command: Command, asked: Mapping[str, Any]) -> Settings:
             right = convert(kind_of(key, known), value)
             check_meaning(right)
         except InputError as error:
-            hint = "; for a run with each of several values add -m" if isinstance(value, str) and "," in value else ""
+            several = isinstance(value, str) and "," in value
+            hint = f"; a run with each of several values: mcld {command} -m" if several else ""
             raise InputError(f"{word_of(key, value)}: {error}{hint}") from error
         settings = with_values(settings, {key: right})
 

@@ -52,9 +52,16 @@ def kind_of(key: str, known: Mapping[str, Any]) -> Any:
         return typing.get_args(known[parent])[1]
     if any(other.startswith(f"{key}.") for other in known):
         raise InputError(f"{key!r} holds several settings; expected {key}.SETTING=VALUE")
+    beside = [other for other in known if other.rpartition(".")[0] == parent]
     same = [other for other in known if other.rpartition(".")[2] == last]
-    hint = did_you_mean(key, same or known, cutoff=0 if same else 0.4).strip()
-    raise InputError(f"there is no setting {key!r}" + (f"; {hint}" if hint else ""))
+    groups = {other.partition(".")[0] for other in known if "." in other}
+    if parent and beside:  # the group is right
+        near = did_you_mean(last, [other.rpartition(".")[2] for other in beside])
+        hint = near.replace("'", f"'{parent}.", 1) if near else did_you_mean(key, same, cutoff=0)
+        hint = hint or (f"expected {', '.join(sorted(beside))}" if len(beside) <= 8 else "")
+    else:
+        hint = did_you_mean(key, same or {*known, *groups}, cutoff=0 if same else 0.6)
+    raise InputError(f"there is no setting {key!r}" + (f"; {hint.strip()}" if hint else ""))
 
 
 def kinds_of(kind: Any) -> tuple[Any, ...]:
