@@ -98,3 +98,14 @@ def test_paths_that_are_no_data(mcld: Mcld, tmp_path: Path, arrays: list[str]) -
     status, out, err = mcld("train", "data=both", "model=resnet8", "--cfg", "job")
     assert status == 0, err
     assert "name: arrays" in out
+
+
+def test_a_csv_file_alone_is_seen(photos: Path, mcld: Mcld, tmp_path: Path) -> None:
+    rows = [f"photos/{name}/{i:02}.png,{name}" for name in ("cat", "dog") for i in range(16)]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label", *rows]))
+    status, out, err = mcld("train", "data=labels.csv", "data.val=0.25", "model=resnet8", *TRAIN, "run=a")
+    assert status == 0, err
+    assert "data csv data.path=labels.csv: 24 training and 8 validation images, 2 classes" in out
+    status, out, err = mcld("evaluate", "a")
+    assert status == 0, err
+    assert "on 8 images" in out

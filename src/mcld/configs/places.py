@@ -35,7 +35,9 @@ def _seen(given: str, place: Path) -> dict[str, Any]:
         if train and val:
             return {"data.name": "arrays", "data.train": str(train), "data.val": str(val)}
         return {"data.name": "folder", "data.path": given}
-    expected = "expected a folder of images, a folder with train.npz and val.npz, or a name from: mcld data"
+    expected = "expected a folder of images, a folder with train.npz and val.npz, a CSV file, or a name from: mcld data"
+    if place.suffix.lower() in (".csv", ".tsv") and place.is_file():
+        return {"data.name": "csv", "data.path": given}
     if place.suffix.lower() == ".npz":
         raise InputError(f"data={given} is one npz file; expected two: data=arrays data.train={given} data.val=FILE")
     raise InputError(f"data={given} is {'a file' if place.exists() else 'not there'}; {expected}")

@@ -20,7 +20,7 @@ from mcld.registry import register_data
 from mcld.text import name_of
 
 LAYOUT = "expected train/CLASS/IMAGE and val/CLASS/IMAGE (or valid/, validation/, dev/)"
-_TRAIN, _VAL, _TEST = ("train", "training"), ("val", "valid", "validation", "dev"), ("test", "testing")
+TRAIN, VAL, TEST = ("train", "training"), ("val", "valid", "validation", "dev"), ("test", "testing")
 # What systems and tools leave beside files, in small letters; like hidden files they are passed over without a word.
 _JUNK = frozenset(
     (
@@ -86,7 +86,7 @@ def with_classes(part: Listing, classes: Sequence[str]) -> Listing:
 
 def lacks_split(place: Path) -> bool:
     """Whether a folder holds no folder of a split: class folders alone, if anything."""
-    return place.is_dir() and not named(place, (*_TRAIN, *_VAL, *_TEST))
+    return place.is_dir() and not named(place, (*TRAIN, *VAL, *TEST))
 
 
 def find_npz(place: Path) -> tuple[Path | None, Path | None]:
@@ -94,7 +94,7 @@ def find_npz(place: Path) -> tuple[Path | None, Path | None]:
     files = {file.name.lower(): file for file in sorted(place.glob("*.[nN][pP][zZ]"))}
     train, val = (
         next((files[f"{name}.npz"] for name in names if f"{name}.npz" in files), None)
-        for names in (_TRAIN, (*_VAL, *_TEST))
+        for names in (TRAIN, (*VAL, *TEST))
     )
     return train, val
 
@@ -105,14 +105,14 @@ def find_whole(root: Path, nested: str | None) -> tuple[Listing, tuple[str, ...]
     Raises:
         InputError: when there are neither.
     """
-    splits = {name: named(root, names) for name, names in (("train", _TRAIN), ("val", _VAL), ("test", _TEST))}
+    splits = {name: named(root, names) for name, names in (("train", TRAIN), ("val", VAL), ("test", TEST))}
     if not splits["train"]:
         if splits["val"] or splits["test"]:
             raise InputError(
                 _no_splits(root, "expected train/CLASS/IMAGE, or class folders alone, to hold a part out of")
             )
         return list_classes(root, nested), ()
-    unread = [folder.name for names in (_VAL, _TEST) for folder in named(root, names)]
+    unread = [folder.name for names in (VAL, TEST) for folder in named(root, names)]
     notes = (f"{root}: a part of {splits['train'][0].name!r} validates, and {handful(unread)} is not read",)
     return list_classes(splits["train"][0], nested), notes if unread else ()
 
@@ -145,11 +145,11 @@ def find_splits(
     Raises:
         InputError: when a split is missing, a class is empty, or the splits' classes differ.
     """
-    train, vals = named(root, _TRAIN), named(root, (val,) if val else _VAL)
+    train, vals = named(root, TRAIN), named(root, (val,) if val else VAL)
     notes: tuple[str, ...] = ()
-    if not vals and val is None and test and (vals := named(root, _TEST)):
+    if not vals and val is None and test and (vals := named(root, TEST)):
         notes += (
-            f"{root} has no validation folder ({', '.join(_VAL)}): its test images ({vals[0].name}) validate here, so "
+            f"{root} has no validation folder ({', '.join(VAL)}): its test images ({vals[0].name}) validate here, so "
             "figures on them are no test results; data.val=NAME takes another folder",
         )
     if not train or not vals:
@@ -193,9 +193,9 @@ def _no_splits(root: Path, wanted: str, *, hold_out: bool = False) -> str:
     """What is there instead of the splits, and where they may be; ``hold_out`` says that one can be made."""
     present = sorted(entry.name for entry in root.iterdir())
     hint = ""
-    if root.name.lower() in (*_TRAIN, *_VAL, *_TEST):
+    if root.name.lower() in (*TRAIN, *VAL, *TEST):
         hint = f"; is it data.path={root.parent}?"
-    elif below := [folder for folder in present if (root / folder).is_dir() and named(root / folder, _TRAIN)]:
+    elif below := [folder for folder in present if (root / folder).is_dir() and named(root / folder, TRAIN)]:
         hint = f"; is it data.path={root / below[0]}?"
     make = ", or data.val=0.1 to hold out a tenth of the images for validation" if hold_out else ""
     return f"{root} holds {handful(present) if present else 'nothing'}; {wanted}{make}{hint}"
