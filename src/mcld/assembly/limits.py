@@ -65,6 +65,7 @@ def check_settings(settings: RunSettings) -> None:
         "optimizer": (optimizer.name, ("sgd", "adamw", *PARTED)),
         "device": (settings.device, ("auto", "cpu", "cuda", "mps")),
         "precision": (settings.precision, ("auto", "32", "bf16", "16-mixed")),
+        "data.sampler": (settings.data.sampler, ("none", "balanced")),
         "step": (settings.step, ("auto", "graph", "eager")),
         "channels_last": (settings.channels_last, ("auto", True, False)),
         "compile": (settings.compile, ("auto", True, False)),

@@ -110,6 +110,7 @@ def evaluation_lines(found: Evaluation) -> list[str]:
     title = "each class" if len(rows) <= SHOWN else f"the {SHOWN} worst of {len(rows)} classes"
     return [
         f"top-1 {found.top1:.2%}, top-5 {found.top5:.2%}, mean per-class {found.balanced:.2%}, "
+        f"macro-F1 {found.macro_f1:.2%}, "
         f"cross-entropy {found.loss:.4f} on {found.count:,} images",
         error,
         f"{title}, the worst first:",

@@ -30,6 +30,8 @@ class TrainLoader:
         workers: processes that decode images ahead; None for as many as there are cores for, at most 8. Splits in
             memory need none.
         views: views of each image in one step.
+        balanced: whether an epoch shows as many images of each class: those of a small class several times, a part of
+            those of a large one. It has as many images all the same.
 
     Raises:
         InputError: when the batch cannot be shared, or the split is too small for one step.
@@ -45,6 +47,7 @@ class TrainLoader:
         world: int = 1,
         workers: int | None = None,
         views: int = 1,
+        balanced: bool = False,
     ) -> None:
         _check_rank(rank, world)
         if batch_size % world or batch_size < 2 * world:
@@ -68,7 +71,7 @@ class TrainLoader:
         if self.steps_per_epoch == 0:
             raise InputError(f"there are {len(split)} training images; expected at least 2 for one step")
         self._sizes = [batch_size] * full + ([rest] if rest else [])
-        self._split, self._seed, self._views = split, seed, views
+        self._split, self._seed, self._views, self._balanced = split, seed, views, balanced
         self._device, self._rank, self._world = torch.device(device), rank, world
         size = max(self._sizes) // world * views
         self._fetcher = _Fetcher(split, self._device, _workers(split, workers, world), size)
@@ -81,7 +84,10 @@ class TrainLoader:
         """The epoch's order (N,) and the view ids (N, views) that go with it, for all processes together."""
         words = hashlib.sha256(f"{self._seed}/{epoch}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(words[:8], "little") >> 1)
-        order = torch.randperm(len(self._split), generator=generator)
+        if self._balanced:
+            order = _balanced(self._split.labels.cpu(), generator)
+        else:
+            order = torch.randperm(len(self._split), generator=generator)
         views = self._split.views
         return order, torch.stack([views.sample(len(order), generator, v) for v in range(self._views)], dim=1)
 
@@ -108,6 +114,22 @@ class TrainLoader:
                 chunks.append((order[part], view[part] if self._views > 1 else view[part, 0]))
             first += size
         return chunks
+
+
+def _balanced(labels: Tensor, generator: torch.Generator) -> Tensor:
+    """An order (N,) that shows every class equally often, give or take one, and so each image of a class."""
+    classes = labels.bincount().nonzero()[:, 0]
+    least, more = divmod(len(labels), len(classes))
+    extra = torch.zeros(len(classes), dtype=torch.int64)
+    extra[torch.randperm(len(classes), generator=generator)[:more]] = 1
+    shown = []
+    for label, wanted in zip(classes.tolist(), (least + extra).tolist(), strict=True):
+        members = (labels == label).nonzero()[:, 0]
+        rounds = -(-wanted // len(members))
+        turns = [members[torch.randperm(len(members), generator=generator)] for _ in range(rounds)]
+        shown.append(torch.cat([*turns, members[:0]])[:wanted])
+    order = torch.cat(shown)
+    return order[torch.randperm(len(order), generator=generator)]
 
 
 def eval_batches(

@@ -23,6 +23,8 @@ class DataOptions:
             (RandAugment) or ``fixmatch`` (two operations at random strengths and a square, MLKD's strong view).
         second_policy: that of the second view of an image, for methods that take two; by default the method's own
             (``mcld methods NAME``).
+        sampler: which images an epoch shows: ``none``, each once; ``balanced``, as many of each class, those of a small
+            class several times, those of a large one in turn over the epochs.
         workers: processes that read and decode image files; by default as many as the machine has cores for, at most 8.
             Sets that fit in memory need none.
     """
@@ -32,6 +34,7 @@ class DataOptions:
     augment: bool = True
     policy: Policy = "none"
     second_policy: Policy | None = None
+    sampler: Annotated[str, one_of("none", "balanced")] = "none"
     workers: Annotated[int, between(0, 256)] | None = None
 
 
@@ -74,6 +77,7 @@ class OwnData:
         augment: it transforms its images itself.
         policy: see ``augment``.
         second_policy: see ``augment``.
+        sampler: ``none`` or ``balanced``, which shows as many images of each class.
         workers: processes that read the images; by default as many as the machine has cores for, at most 8.
     """
 
@@ -82,4 +86,5 @@ class OwnData:
     augment: bool = False
     policy: str = "none"
     second_policy: str | None = None
+    sampler: str = "none"
     workers: int | None = None

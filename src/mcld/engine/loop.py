@@ -466,4 +466,5 @@ def train_loader(fabric: Fabric, parts: Parts) -> TrainLoader:
         world=fabric.world_size,
         workers=settings.data.workers,
         views=parts.method.views,
+        balanced=settings.data.sampler == "balanced",
     )

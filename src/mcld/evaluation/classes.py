@@ -58,6 +58,13 @@ class Evaluation(Accuracy):
         return [ClassAccuracy(*row) for row in zip(self.names, images, right, strict=True)]
 
     @property
+    def macro_f1(self) -> float:
+        """F1 = 2·TP / (2·TP + FP + FN) of each class, averaged over the classes that occur or are predicted."""
+        confusion = self.confusion.double()
+        right, both = confusion.diagonal(), confusion.sum(0) + confusion.sum(1)
+        return float((2 * right[both > 0] / both[both > 0]).mean())
+
+    @property
     def confusion(self) -> Tensor:
         """(C, C) int64: images by what they are (rows) and what the network says (columns)."""
         count = len(self.names)
