@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types slow clean
+.PHONY: demo test lint types slow docs clean
 
 demo: $(VENV)/installed
 	$(BIN)/mcld demo
@@ -22,6 +22,10 @@ types: $(VENV)/installed-for-tests
 slow: $(VENV)/installed-for-tests
 	$(BIN)/pytest -m slow
 
+# The site, in build/site. A warning is an error, and so is a link within the site that leads nowhere.
+docs: $(VENV)/installed-for-docs
+	$(BIN)/mkdocs build --strict --clean
+
 clean:
 	rm -rf $(VENV)
 
@@ -36,4 +40,8 @@ $(VENV)/installed: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/installed-for-tests: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --disable-pip-version-check -q -e ".[test]"
+	@touch $@ $(VENV)/installed
+
+$(VENV)/installed-for-docs: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --disable-pip-version-check -q -e ".[docs]"
 	@touch $@ $(VENV)/installed
