@@ -28,9 +28,12 @@ def choose_all(chosen: RunSettings, width: int = 16) -> RunSettings:
             "precision 32, channels last, adamw, not compiled",
         ),
         (["device=cuda"], "precision 32, channels first, fused sgd, not compiled"),
-        (["device=cuda", "precision=16-mixed"], "precision 16-mixed, channels first, sgd, not compiled"),
         (
-            ["device=cuda", "precision=16-mixed", "optimizer.clip=null"],
+            ["device=cuda", "precision=16-mixed", "optimizer.clip=5"],
+            "precision 16-mixed, channels first, sgd, not compiled",
+        ),
+        (
+            ["device=cuda", "precision=16-mixed"],
             "precision 16-mixed, channels first, fused sgd, not compiled",
         ),
         (["device=mps", "precision=bf16"], "precision bf16, channels first, sgd, not compiled"),
@@ -50,7 +53,7 @@ def test_a_device_left_open_is_the_one_there_is() -> None:
 
 def test_what_cannot_be() -> None:
     with pytest.raises(InputError, match=r"optimizer\.fused=true cannot limit .* optimizer\.clip=null"):
-        choose(settings("device=cuda", "precision=16-mixed", "optimizer.fused=true"))
+        choose(settings("device=cuda", "precision=16-mixed", "optimizer.fused=true", "optimizer.clip=5"))
 
 
 def test_a_network_that_channels_last_would_crash_is_left_as_it_is() -> None:
