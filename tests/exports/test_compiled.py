@@ -146,7 +146,7 @@ def test_resize_temperature_and_normalisation_are_the_networks(
     job = Job(network, (8, 8), resize=11, preprocess=preprocess, temperature=2.5)
     Onnx().write(job, tmp_path)
     monkeypatch.setattr(sys, "argv", ["use.py", str(tmp_path / "model.onnx"), str(photo)])
-    exec(use_script(job, "model.onnx"), {})
+    exec(use_script(job), {})
     assert _told(capsys.readouterr().out) == _expected(network, photo, resize=11, temperature=2.5)
     sizes = onnx.load(tmp_path / "model.onnx").graph.input[0].type.tensor_type
     assert sizes.elem_type == (onnx.TensorProto.UINT8 if preprocess else onnx.TensorProto.FLOAT)
@@ -154,8 +154,8 @@ def test_resize_temperature_and_normalisation_are_the_networks(
 
 def test_images_that_are_no_squares_are_covered() -> None:
     job = Job(Network(torch.nn.Identity(), ModelSpec("resnet8", 4, 3, [0.5] * 3, [0.5] * 3)), (8, 16), resize=8)
-    assert 'scale = max(about["resize"] / min(image.size), width / image.width' in use_script(job, "x")
-    compile(use_script(job, "x"), "use.py", "exec")
+    assert 'scale = max(about["resize"] / min(image.size), width / image.width' in use_script(job)
+    compile(use_script(job), "use.py", "exec")
 
 
 @pytest.mark.slow

@@ -102,7 +102,7 @@ def export_run(
     job = _job(network, evidence, preprocess)
     form.check(job)
     names = [*form.files, f"{form.files[0]}.json"]
-    script = use_script(job, form.files[0]) if form.use and job.mode else ""
+    script = use_script(job) if form.use and job.mode else ""
     check_free(target, names, script, named=out is not None, force=force)
     for note in evidence.notes:
         tell(note)

@@ -3,7 +3,7 @@
 from mcld.exports._base import Job
 
 _SCRIPT = '''\
-"""The most likely classes of photos: python use.py {file} PHOTO [PHOTO ...]"""
+"""The most likely classes of photos: python use.py MODEL.onnx PHOTO [PHOTO ...]"""
 import json, sys
 import numpy as np, onnxruntime
 from PIL import Image, ImageOps
@@ -11,7 +11,10 @@ session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProv
 about = json.loads(session.get_modelmeta().custom_metadata_map["mcld"])
 height, width = about["crop"]
 for path in sys.argv[2:]:
-    image = ImageOps.exif_transpose(Image.open(path)).convert(about["mode"])
+    image = ImageOps.exif_transpose(Image.open(path))
+    if image.mode[0] in "IF":  # mcld predict scales such values
+        sys.exit(f"{{path}} has more than 8 bits a value; make it an image of 8 bits first")
+    image = image.convert(about["mode"])
 {resize}
     image = image.resize(size, Image.Resampling.BILINEAR)
     left, top = round((size[0] - width) / 2), round((size[1] - height) / 2)
@@ -29,10 +32,9 @@ _NORMALISE = """\
 """
 
 
-def use_script(job: Job, file: str) -> str:
+def use_script(job: Job) -> str:
     """The script for a network: how it resizes depends on whether its images are square (mcld.data.preprocessing)."""
     return _SCRIPT.format(
-        file=file,
         resize=_SQUARE if job.size[0] == job.size[1] else _OTHER,
         normalise="" if job.preprocess else _NORMALISE,
     )
