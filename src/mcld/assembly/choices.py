@@ -10,6 +10,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from mcld.assembly.optimizer_options import FROM_TIMM
 from mcld.assembly.parted import PARTED
 from mcld.configs.schema import RunSettings
 from mcld.configs.values import with_values
@@ -60,8 +61,9 @@ def choose(settings: Settings) -> Settings:
     # A fused optimizer undoes the scaling of the loss itself: there is no moment in which to limit the gradient's norm.
     clashes = precision == "16-mixed" and settings.optimizer.clip is not None
     parted = settings.optimizer.name in PARTED
-    fused = best.fused and not clashes and not parted if fused == "auto" else fused
-    if fused and parted:
+    unfused = parted or settings.optimizer.name in FROM_TIMM
+    fused = best.fused and not clashes and not unfused if fused == "auto" else fused
+    if fused and unfused:
         raise InputError(f"optimizer.fused=true: there is no fused form of optimizer={settings.optimizer.name}")
     if fused and clashes:
         raise InputError("optimizer.fused=true cannot limit the gradient with precision=16-mixed: optimizer.clip=null")

@@ -2,6 +2,7 @@
 
 import os
 
+from mcld.assembly.optimizer_options import FROM_TIMM
 from mcld.assembly.parted import PARTED, part_momenta
 from mcld.assembly.schedule import check_schedule
 from mcld.assembly.teacher_options import TeacherSettings
@@ -62,7 +63,7 @@ def check_settings(settings: RunSettings) -> None:
         if not 0 <= value < 1:
             raise InputError(f"{name}={value}; expected at least 0 and below 1")
     choices = {
-        "optimizer": (optimizer.name, ("sgd", "adamw", *PARTED)),
+        "optimizer": (optimizer.name, ("sgd", "adamw", *FROM_TIMM, *PARTED)),
         "device": (settings.device, ("auto", "cpu", "cuda", "mps")),
         "precision": (settings.precision, ("auto", "32", "bf16", "16-mixed")),
         "data.sampler": (settings.data.sampler, ("none", "balanced")),

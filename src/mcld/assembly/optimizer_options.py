@@ -2,16 +2,20 @@
 
 from dataclasses import dataclass
 
+FROM_TIMM = ("lamb", "lion", "adan", "adopt", "nadamw")
+"""Optimizers of timm."""
+
 
 @dataclass(frozen=True)
 class Optimizer:
     """The optimizer.
 
     Attributes:
-        name: ``sgd`` or ``adamw``; ``dot`` and ``deepkd`` are SGD with a momentum of its own for the gradient of each
-            part of the loss: what the labels say, and what the teacher says (``deepkd``: of the label's class, and of
-            the others). A step takes a backward pass for each part.
-        momentum: for all but ``adamw``.
+        name: ``sgd`` or ``adamw``; ``lamb``, ``lion``, ``adan``, ``adopt`` or ``nadamw`` of timm; ``dot`` and
+            ``deepkd`` are SGD with a momentum of its own for the gradient of each part of the loss: what the labels
+            say, and what the teacher says (``deepkd``: of the label's class, and of the others). A step takes a
+            backward pass for each part.
+        momentum: for ``sgd``, ``dot`` and ``deepkd``.
         nesterov: for ``sgd``.
         weight_decay: on all parameters, as in the field's recipe.
         decay_norms: false leaves normalisation, biases, tokens and position embeddings without weight decay.
