@@ -49,7 +49,7 @@ def create_optimizer(settings: Optimizer, lr: float, module: nn.Module) -> torch
         decayed = "task" if settings.name == "dot" else "target"
         return PartedSGD(parameters, lr, part_momenta(settings), decayed, settings.weight_decay)
     if settings.name in FROM_TIMM:
-        from timm.optim import create_optimizer_v2  # imported late: most runs do without
+        from timm.optim import create_optimizer_v2  # type: ignore[attr-defined]  # late: most runs do without
 
         # LAMB's own limit on the gradient is left out: optimizer.clip is ours for all of them.
         own: dict[str, Any] = {"max_grad_norm": None} if settings.name == "lamb" else {}
