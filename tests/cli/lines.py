@@ -180,7 +180,7 @@ def known_keys() -> Keys:
     from mcld.registry import DATA
 
     keys: Keys = {}
-    files = {"folder": ["path"], "imagenet": ["path"], "arrays": ["train", "val"]}
+    files = {"folder": ["path"], "csv": ["path"], "imagenet": ["path"], "arrays": ["train", "val"]}
     for name in DATA.names():
         words = [f"data={name}", *(f"data.{key}=x" for key in files.get(name, []))]
         keys |= settings_of("train", *words, "model=x")
