@@ -123,7 +123,7 @@ BAD = [
     (["optimizer=dot", "optimizer.nesterov=true"], "optimizer=dot has no Nesterov's kind of momentum"),
     (["optimizer=dot", "optimizer.fused=true"], "optimizer.fused=true: there is no fused form of optimizer=dot"),
     (["optimizer=dot", "precision=16-mixed"], "optimizer=dot cannot undo the scaling of precision=16-mixed; expected"),
-    (["optimizer=dots"], "optimizer=dots; expected one of sgd, adamw, dot, deepkd"),
+    (["optimizer=dots"], "optimizer=dots; expected one of sgd, adamw, lamb, lion, adan, adopt, nadamw, dot, deepkd"),
 ]
 
 

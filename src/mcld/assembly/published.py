@@ -19,6 +19,7 @@ _FREE = (
     "threads",
     "log_every",
     "channels_last",
+    "step",
     "compile",
     "optimizer.fused",
     "published",

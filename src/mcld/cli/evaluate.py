@@ -29,13 +29,15 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--force", action="store_true", help="replace those that are there")
     given = parser.parse_intermixed_args(list(arguments))
     networks, settings_words = split_words(given.words, KEYS)
-    if len(networks) == 2 and not any(word.startswith("data=") for word in settings_words):
+
+    from mcld.runs import RunDirectory
+
+    said_data = any(word.startswith("data=") for word in settings_words)
+    if len(networks) == 2 and not said_data and not RunDirectory.is_run(networks[1]):
         settings_words.append(f"data={_place(networks.pop())}")
     if len(networks) != 1:
         said = f"{len(networks)} networks ({' '.join(networks)})" if networks else "no network"
         raise InputError(f"{said} in the command; expected a run directory or a model: mcld evaluate RUN data=NAME")
-
-    from mcld.runs import RunDirectory
 
     network = networks[0]
     if not RunDirectory.is_run(network) and not any(word.startswith("data=") for word in settings_words):
