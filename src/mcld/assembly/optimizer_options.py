@@ -20,7 +20,7 @@ class Optimizer:
         weight_decay: on all parameters, as in the field's recipe.
         decay_norms: false leaves normalisation, biases, tokens and position embeddings without weight decay.
         clip: the largest norm of the gradient; null for none, as in the field's recipes. The gradients of MCLD and DIST
-            have norms of 60 to 2,700 at first: a limit of 5 keeps MobileNets from learning for epochs. It may save a
+            have norms of 40 to 3,100 at first: a limit of 5 keeps MobileNets from learning for epochs. It may save a
             run at a high learning rate whose first steps destroy the student.
         delta: for ``dot`` and ``deepkd``: how far the momenta of the parts are from ``momentum``.
         delta_task: for ``dot`` and ``deepkd``: the same for what the labels say, with its sign; by default -delta for
